@@ -1,0 +1,169 @@
+"""Run folders: files on any filesystem, fingerprints, manifests, atomic publishing.
+
+``<storage>/<run>/<stage>/<fingerprint>/`` holds what one stage made from one
+configuration and one set of inputs. ``manifest.json`` is written last, in one atomic
+step, and is the done marker: a folder without it is unfinished, whatever else it holds.
+Object stores cannot rename folders, so the marker file is the only protocol that is
+atomic on all of them. A changed setting changes the fingerprint and so the folder; the
+old result stays and is found again when the setting goes back.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on any fsspec filesystem; picklable, since it is only a URL."""
+
+    url: str
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        fs, path = fsspec.core.url_to_fs(self.url)
+        return fs, path.rstrip("/")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url}  # filesystems hold connections, which do not travel
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec filesystem; also what pyarrow takes as ``filesystem``."""
+        return self._opened[0]
+
+    @property
+    def path(self) -> str:
+        """The folder's path within ``fs``."""
+        return self._opened[1]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether ordinary file calls reach it."""
+        return "file" in _protocols(self.fs)
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(f"{self.url.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else self.url
+
+    def file(self, name: str) -> str:
+        """Path of a file within ``fs``."""
+        return f"{self.path}/{name}"
+
+    def exists(self, name: str = "") -> bool:
+        return bool(self.fs.exists(self.file(name) if name else self.path))
+
+    def names(self) -> list[str]:
+        """Names of files and folders directly inside; empty where there is no folder."""
+        if not self.exists():
+            return []
+        self.fs.invalidate_cache()
+        return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in self.fs.ls(self.path, detail=False))
+
+    def write_bytes(self, name: str, data: Any) -> None:
+        """Write one file so that readers see all of it or nothing."""
+        target = self.file(name)
+        if not self.is_local:
+            self.fs.pipe_file(target, bytes(data))  # one PUT: object stores publish it whole
+            return
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
+        with open(scratch, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(scratch, target)
+
+    def read_bytes(self, name: str) -> bytes:
+        return bytes(self.fs.cat_file(self.file(name)))
+
+    def write_text(self, name: str, text: str) -> None:
+        self.write_bytes(name, text.encode())
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_bytes(name))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write ``table`` as parquet, atomically."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write_bytes(name, memoryview(sink.getvalue()))
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(self.file(name), filesystem=self.fs, columns=columns)
+
+    def upload(self, local: Path, name: str) -> None:
+        """Copy a local folder here as ``name``; on a local filesystem in one rename."""
+        target = self.file(name)
+        if not self.is_local:
+            self.fs.put(f"{local}/", f"{target}/", recursive=True)
+            return
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
+        shutil.copytree(local, scratch)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(scratch, target)
+
+    def download(self, name: str) -> str:
+        """A local path with the content of the file or folder ``name``.
+
+        The thing itself where it is local, else a copy in a temporary folder.
+        """
+        if self.is_local:
+            return self.file(name)
+        copy = tempfile.mkdtemp(prefix="delia-")
+        target = f"{copy}/{name.rsplit('/', 1)[-1]}"
+        self.fs.get(self.file(name), target, recursive=True)
+        return target
+
+    def remove(self, name: str) -> None:
+        if self.exists(name):
+            self.fs.rm(self.file(name), recursive=True)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None while the stage that fills this folder is unfinished."""
+        return self.read_json(MANIFEST) if self.exists(MANIFEST) else None
+
+    def publish(self, manifest: dict[str, Any]) -> None:
+        """Mark this folder finished; the last write of a stage."""
+        files = {n: self._describe(n) for n in self.names() if ".tmp-" not in n}
+        self.write_json(MANIFEST, {**manifest, "files": files})
+
+    def _describe(self, name: str) -> dict[str, Any]:
+        """Bytes of a file or folder; of a table its digest too, see ``Stage.needs``."""
+        described: dict[str, Any] = {"bytes": int(self.fs.du(self.file(name)))}
+        if name.endswith(".parquet"):
+            with self.fs.open(self.file(name), "rb") as stream:
+                described["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return described
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def open_storage(storage: str) -> Folder:
+    """The folder or URL of ``storage``; relative local paths become absolute, because
+    Ray's workers run in folders of their own."""
+    return Folder(storage if "://" in storage else os.path.abspath(os.path.expanduser(storage)))

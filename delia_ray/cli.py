@@ -1,0 +1,229 @@
+"""The command ``delia``. Exit codes: 0 done, 1 failed while running, 2 to be mended by the
+user (said in one paragraph), 130 stopped by Ctrl-C (the same command goes on)."""
+
+import argparse
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from delia_ray import __doc__ as story
+from delia_ray import __version__
+from delia_ray.artifacts import Folder, open_storage
+from delia_ray.config import RunConfig, describe, load_config
+from delia_ray.console import Screen, chatter_to, clock
+from delia_ray.errors import DeliaError, UserError
+
+STAGE_VERBS = {
+    "run": ("report", "all five stages and the report; what is done is skipped"),
+    "ingest": ("ingest", "read downstream rows, corpora and suites into records"),
+    "synthesize": ("synthesize", "self-sample the answers and reword the instructions"),
+    "mix": ("mix", "tokenise and lay down the exact order"),
+    "finetune": ("finetune", "train every arm"),
+    "evaluate": ("evaluate", "answer and score every suite"),
+}
+"""Verb -> (the last stage it runs, help)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.act(parsed)
+    except DeliaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="delia", description=story, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"delia-ray {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, text: str, act: Any) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+        made.set_defaults(act=act, verb=name)
+        return made
+
+    def recipe(made: argparse.ArgumentParser) -> None:
+        made.add_argument(
+            "settings", nargs="*", metavar="RECIPE.yaml | key=value",
+            help="recipes compose left to right, then the overrides; none: the miniature demo",
+        )  # fmt: skip
+
+    for name, (_, text) in STAGE_VERBS.items():
+        recipe(verb(name, text, _run))
+    recipe(verb("show", "print every setting, its value and what it means", _show))
+    report = verb("report", "write the report of a run again", _report)
+    report.add_argument("run", metavar="RUN", help="a run's folder or URL")
+    chat = verb("chat", "talk to the models of a run", _chat)
+    chat.add_argument("run", metavar="RUN", help="a run's folder or URL")
+    chat.add_argument("--arm", default="delia", help="base, or an arm of the run")
+    chat.add_argument("--max-tokens", type=int, default=256, help="longest answer")
+    return parser
+
+
+def _load(settings: Sequence[str]) -> RunConfig:
+    files = [s for s in settings if s.endswith((".yaml", ".yml")) and "=" not in s]
+    overrides = [s for s in settings if s not in files]
+    if not files:
+        files = [str(Path(__file__).parent / "miniature" / "demo.yaml")]
+    return load_config(files, overrides)
+
+
+# --- verbs ----------------------------------------------------------------------------
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    config = _load(parsed.settings)
+    _execute(config, STAGE_VERBS[parsed.verb][0])
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    config, plan = _finished(parsed.run)
+    plan.folder("report").remove("manifest.json")
+    _execute(config, "report")
+
+
+def _execute(config: RunConfig, until: str) -> None:
+    run = open_storage(config.storage) / config.name
+    with _logged(run) as screen:
+        # Imported behind the redirection: Ray and vLLM speak while they load.
+        from delia_ray import pipeline, runtime
+
+        watcher = _Watcher(screen, run)
+        try:
+            plan = pipeline.run(config, watcher, until)
+        finally:
+            runtime.disconnect()
+        if until in ("evaluate", "report"):
+            _print_scores(screen, plan.folder("evaluate").read_json("scores.json"), config)
+        if until == "report":
+            screen.line(f"\n report  {run}/report.html      try it  delia chat {run}")
+
+
+def _show(parsed: argparse.Namespace) -> None:
+    config = _load(parsed.settings)
+    for key, value, text in describe(config):
+        print(f"{key} = {_short(value)}")
+        if text:
+            print("    " + " ".join(text.split()))
+
+
+def _chat(parsed: argparse.Namespace) -> None:
+    from delia_ray.chat import chat
+
+    config, plan = _finished(parsed.run)
+    if parsed.arm != "base" and parsed.arm not in config.arms:
+        raise UserError(f"--arm {parsed.arm}: the run has base, {', '.join(config.arms)}")
+    chat(config, plan.folder("finetune"), parsed.arm, parsed.max_tokens)
+
+
+# --- pieces ---------------------------------------------------------------------------
+
+
+def _finished(run: str) -> tuple[RunConfig, Any]:
+    """The configuration and plan of an existing run."""
+    from delia_ray import pipeline
+
+    folder = Folder(open_storage(run).url)
+    if not folder.exists("config.json"):
+        raise UserError(f"{run} is not a run's folder: it has no config.json")
+    config = RunConfig.model_validate(folder.read_json("config.json"))
+    return config, pipeline.plan(config)
+
+
+@contextlib.contextmanager
+def _logged(run: Folder) -> Iterator[Screen]:
+    """Chatter goes to ``log.txt`` in the run's folder, and so does a traceback."""
+    if run.is_local:
+        log = Path(run.file("log.txt"))
+    else:
+        log = Path(f"delia-{run.url.rstrip('/').rsplit('/', 1)[-1]}.log")
+    with chatter_to(log) as screen:
+        try:
+            yield screen
+        except (UserError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            if (cause := _user_error(error)) is not None:
+                raise cause from None
+            first = str(error).strip().splitlines() or [""]
+            raise DeliaError(
+                f"{type(error).__name__}: {first[-1]}\n       The whole story is in {log}; the "
+                "same command goes on with the last finished stage."
+            ) from None
+        finally:
+            if not run.is_local and log.exists():
+                sys.stdout.flush()
+                run.write_bytes("log.txt", log.read_bytes())
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """The UserError behind an error that Ray brought from a worker, if there is one."""
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        one = queue.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, UserError):
+            return UserError(*one.args)
+        failures = getattr(one, "worker_failures", None) or {}
+        queue += [one.__cause__, one.__context__, getattr(one, "cause", None), *failures.values()]
+    return None
+
+
+class _Watcher:
+    """Prints a line for each stage, and a bar while it runs."""
+
+    def __init__(self, screen: Screen, run: Folder) -> None:
+        self.screen = screen
+        self.stack = contextlib.ExitStack()
+        self.began = time.monotonic()
+        screen.line(f"delia {__version__}  {run}")
+
+    def begin(self, number: int, stage: Any) -> Any:
+        return self.stack.enter_context(self.screen.stage(f" {number} {stage.name}"))
+
+    def end(self, number: int, stage: Any, manifest: dict[str, Any], skipped: bool) -> None:
+        self.stack.close()
+        took = "done before" if skipped else clock(manifest["seconds"])
+        self.screen.line(f" {number} {stage.name:<11} {manifest['summary']}  [{took}]")
+
+
+def _print_scores(screen: Screen, scores: dict[str, Any], config: RunConfig) -> None:
+    from delia_ray.evaluate.table import table
+
+    screen.line("")
+    rows = table(scores, ["base", *config.arms])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        screen.line("  " + "  ".join(cells).rstrip())
+
+
+def _short(value: Any) -> str:
+    import json
+
+    plain = value
+    if isinstance(value, list):
+        plain = [v.model_dump(mode="json") if hasattr(v, "model_dump") else v for v in value]
+    elif isinstance(value, dict):
+        plain = {k: getattr(v, "model_dump", lambda v=v: v)() for k, v in value.items()}
+    return json.dumps(plain, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

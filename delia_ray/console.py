@@ -1,0 +1,86 @@
+"""The user's screen: our lines and bars there, everybody else's chatter in the run's log.
+
+Ray, vLLM and DeepSpeed write to the process's standard output and error from C++ and from
+child processes, so redirecting ``sys.stdout`` is not enough: the file descriptors
+themselves are pointed at the log, and the console keeps a duplicate of the old ones.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 15.0
+"""Where nobody watches a terminal, progress is a line now and then."""
+
+
+class Screen:
+    """Where the user looks."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, label: str) -> Iterator["Bar"]:
+        """A progress display for one stage; vanishes when the stage ends."""
+        if not self.console.is_terminal:
+            yield Bar(self, label, None)
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            yield Bar(self, label, progress)
+
+
+class Bar:
+    """The progress of one stage; see ``stage.Progress``."""
+
+    def __init__(self, screen: Screen, label: str, progress: Progress | None) -> None:
+        self.screen, self.label, self.progress = screen, label, progress
+        self.told = time.monotonic()
+        if progress is not None:
+            self.task = progress.add_task(label, total=None, note="")
+
+    def __call__(self, done: float, total: float, note: str = "") -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=done, total=total, note=note)
+        elif time.monotonic() - self.told > _SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            self.screen.line(f"{self.label} {done / max(total, 1e-9):4.0%}  {note}")
+
+
+@contextmanager
+def chatter_to(log: Path) -> Iterator[Screen]:
+    """Point descriptors 1 and 2 at ``log`` (appending) and yield a screen on the old ones."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with open(log, "ab", buffering=0) as sink, os.fdopen(os.dup(saved[0]), "w", 1) as out:
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield Screen(out)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for old, fd in zip(saved, (1, 2), strict=True):
+                os.dup2(old, fd)
+                os.close(old)
+
+
+def clock(seconds: float) -> str:
+    """``125`` -> ``2:05``."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

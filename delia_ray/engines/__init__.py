@@ -1,0 +1,99 @@
+"""Engines: chat in, text out. One file per engine, one line in ``ENGINES``.
+
+Adding one: a class with ``map`` and ``load`` as in ``Engine``, a line in the table, a
+member of ``delia_ray.config.Engine``, a test.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from delia_ray.config import AutoEngine, TransformersEngine, VllmEngine
+from delia_ray.errors import UserError
+from delia_ray.records import Message
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+ENGINES = {
+    "vllm": "delia_ray.engines.vllm:Vllm",
+    "transformers": "delia_ray.engines.transformers:Transformers",
+}
+"""Engine type -> class; resolved where it is used, so nothing heavy loads before."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chat to answer. As a row of a Dataset: the same names as columns."""
+
+    key: str
+    """Comes back with the completion; results arrive in any order."""
+    messages: list[Message]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    """Of this request alone, so an answer does not depend on its neighbours."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The answer as the chat template delimits it: text up to the end-of-turn token."""
+
+    key: str
+    text: str
+    finish_reason: str
+    """``stop``: the model ended its turn; ``length``: cut off; ``error``: see ``error``."""
+    prompt_tokens: int
+    completion_tokens: int
+    error: str = ""
+
+
+Generate = Callable[[Sequence[Request]], list[Completion]]
+
+
+class Engine(Protocol):
+    """The contract."""
+
+    def __init__(self, settings: Any, model: str) -> None:
+        """``model`` is a name for ``models.locate`` or a folder every node can read."""
+
+    def map(self, requests: "Dataset") -> "Dataset":
+        """Rows of ``Request`` columns to rows of ``Completion`` columns, lazily, on many
+        actors; a request that fails becomes a row with ``error``, never an exception."""
+        ...
+
+    def load(self) -> Generate:
+        """One copy of the model in this process, for a Ray task."""
+        ...
+
+
+def make_engine(settings: Any, model: str) -> Engine:
+    """The engine that ``settings`` (a member of ``config.Engine``) asks for.
+
+    Raises:
+        UserError: its package is not installed.
+    """
+    settings = resolve(settings)
+    module, name = ENGINES[settings.type].split(":")
+    engine: type[Engine] = getattr(importlib.import_module(module), name)
+    return engine(settings, model)
+
+
+def resolve(settings: Any) -> VllmEngine | TransformersEngine:
+    """``auto`` made definite.
+
+    Raises:
+        UserError: vLLM is asked for and not installed.
+    """
+    installed = importlib.util.find_spec("vllm") is not None
+    if isinstance(settings, AutoEngine):
+        return VllmEngine() if installed else TransformersEngine()
+    if settings.type == "vllm" and not installed:
+        raise UserError(
+            "engine.type=vllm, but vLLM is not installed here; install it (`make setup` or "
+            "`pip install delia-ray[gpu]`) or set engine.type=transformers"
+        )
+    return settings  # type: ignore[no-any-return]

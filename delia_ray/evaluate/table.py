@@ -1,0 +1,30 @@
+"""The comparison as rows of text, for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(
+    scores: Mapping[str, Any], arms: Sequence[str], every_metric: bool = False
+) -> list[list[str]]:
+    """Header and one row per suite: suite, metric, then ``0.98 [0.94, 1.00]`` for each arm.
+
+    Args:
+        scores: the content of ``scores.json``.
+        arms: the columns, in this order.
+        every_metric: also a row for each metric beside the suite's main one.
+    """
+    rows = [["suite", "metric", *arms]]
+    for suite, by_arm in scores["suites"].items():
+        names = list(by_arm[arms[0]]) if every_metric else [scores["main"][suite]]
+        for place, metric in enumerate(names):
+            cells = [cell(by_arm[arm][metric], scores["scales"].get(metric, 1.0)) for arm in arms]
+            rows.append([suite if place == 0 else "", metric, *cells])
+    return rows
+
+
+def cell(figures: Mapping[str, float], scale: float) -> str:
+    """Value and interval: two decimals on the scale 0 to 1, one on 0 to 100."""
+    digits = 1 if scale > 1 else 2
+    value, low, high = (f"{figures[k]:.{digits}f}" for k in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,1 @@
+"""Stage 4: LoRA and the new tokens' rows, trained by Ray Train and DeepSpeed."""

@@ -1,0 +1,126 @@
+"""The sources of a config: what each is for, its files, and what identifies their content."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from delia_ray import miniature
+from delia_ray.config import RunConfig, Source
+from delia_ray.errors import UserError
+from delia_ray.ingest.files import InputFile, digest_file, find
+from delia_ray.ingest.parse import Job
+from delia_ray.ingest.readers import candidates
+from delia_ray.records import digest
+
+Group = Literal["downstream", "corpus", "suites"]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One source of the config in its role."""
+
+    group: Group
+    setting: str
+    """Where the config names it: downstream, corpus[0], evaluate.suites[name]."""
+    label: str
+    """Its key in the counts: the path, for suites the name."""
+    source: Source
+
+    @cached_property
+    def files(self) -> list[InputFile]:
+        """Its files in reading order; a part of the miniature world counts as one.
+
+        Raises:
+            UserError: there are none.
+        """
+        source = self.source
+        if source.format == "miniature":
+            return [InputFile(name=source.path, url=f"miniature://{source.path}", local=False)]
+        return find(source.path, f"{self.setting}.path")
+
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: settings of the source that cannot work, whatever the files hold.
+        """
+        source, where = self.source, self.setting
+        try:
+            candidates(source.format, source.columns)
+        except LookupError as error:
+            raise UserError(f"{where}.columns: {error}") from None
+        if source.format == "miniature" and source.path not in miniature.PARTS:
+            raise UserError(
+                f"{where}.path={source.path}: no part of the miniature world; it has "
+                f"{', '.join(miniature.PARTS)} (for a file, set {where}.format=auto)"
+            )
+        if source.format == "miniature" and source.rows is None:
+            raise UserError(
+                f"{where}.rows: say how many; {source.path} of the miniature world has no end"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What its records depend on, as JSON.
+
+        Raises:
+            UserError: see ``check`` and ``files``.
+        """
+        self.check()
+        names = {"path", "format", "columns", "rows"}
+        if self.group == "corpus":
+            names.add("weight")
+        # Not the special tokens or metrics: changing them must not read everything again.
+        kept = self.source.model_dump(mode="json", include=names)
+        return {**kept, "files": {f.name: self._digest(f) for f in self.files}}
+
+    def jobs(self, seed: int) -> list[Job]:
+        """One job for each file, in reading order."""
+        source, queries = self.source, self.group == "corpus"
+        return [
+            Job(
+                source=source.path,
+                file=file.name,
+                url=file.url,
+                format=source.format,
+                columns=source.columns,
+                limit=source.rows,
+                answers_needed=not queries,
+                weight=source.weight if queries else None,
+                seed=seed,
+            )
+            for file in self.files
+        ]
+
+    def _digest(self, file: InputFile) -> str:
+        source = self.source
+        if source.format != "miniature":
+            return digest_file(file, f"{self.setting}.path")
+        # A change of the world shows in its first rows, and all of them may be millions.
+        return digest(list(miniature.rows(source.path, min(source.rows or 0, 500), seed=0)))
+
+
+def feeds(config: RunConfig) -> list[Feed]:
+    """Every source of ``config`` in reading order.
+
+    Raises:
+        UserError: a suite's name cannot name a file.
+    """
+    return list(_feeds(config))
+
+
+def _feeds(config: RunConfig) -> Iterator[Feed]:
+    yield Feed("downstream", "downstream", config.downstream.path, config.downstream)
+    labels: set[str] = set()
+    for index, source in enumerate(config.corpus):
+        setting = f"corpus[{index}]"
+        label = f"{source.path} ({setting})" if source.path in labels else source.path
+        labels.add(label)
+        yield Feed("corpus", setting, label, source)
+    for suite in config.evaluate.suites:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", suite.name):
+            raise UserError(
+                f"evaluate.suites: the name {suite.name!r} may hold letters, digits, "
+                "'.', '_' and '-' only, since files are named after it"
+            )
+        yield Feed("suites", f"evaluate.suites[{suite.name}]", suite.name, suite)

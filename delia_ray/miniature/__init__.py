@@ -1,0 +1,16 @@
+"""The embedded default: a synthetic instruction world and the tiny chat model that knows it.
+
+The world is small enough that its exact right answers can be computed, so the effect of a
+training method shows as exact match instead of as an impression. The model in `MODEL_PATH` was
+trained from scratch on it (`python -m delia_ray.miniature.build`) and ships with the package, so
+everything runs without a download. This module imports nothing beyond the standard library.
+"""
+
+from pathlib import Path
+
+from delia_ray.miniature.world import PARTS, REWORD_PROMPT, rows
+
+MODEL_PATH: Path = Path(__file__).parent / "model"
+"""The shipped chat model: weights, tokenizer, chat template and card, in the hub's layout."""
+
+__all__ = ["MODEL_PATH", "PARTS", "REWORD_PROMPT", "rows"]

@@ -1,0 +1,125 @@
+"""Base models by name: where they are, what identifies them, their tokenizer."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delia_ray.artifacts import Folder
+from delia_ray.errors import UserError
+from delia_ray.miniature import MODEL_PATH
+from delia_ray.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_WHOLE = 8 * 2**20  # files up to this size are hashed whole
+
+
+@functools.cache
+def locate(model: str) -> str:
+    """The local folder of ``model``: ``miniature``, a folder, a URL or a hub id.
+
+    Raises:
+        UserError: there is no such model, or the folder is not a model's.
+    """
+    if model == "miniature":
+        path = str(MODEL_PATH)
+    elif "://" in model:
+        parent, _, name = model.rstrip("/").rpartition("/")
+        path = Folder(parent).download(name)
+    elif os.path.isdir(model):
+        path = os.path.abspath(model)
+    elif model.startswith((".", "/", "~")):
+        raise UserError(f"model={model}: no such folder")
+    else:
+        path = _from_hub(model)
+    if not (Path(path) / "config.json").exists():
+        raise UserError(f"model={model}: {path} has no config.json, so it is not a model folder")
+    return path
+
+
+def _from_hub(model: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return str(
+            snapshot_download(model, ignore_patterns=["*.bin", "*.gguf", "*.pth", "original/*"])
+        )
+    except Exception as error:
+        raise UserError(
+            f"model={model}: neither a folder here nor a model on the hub that can be reached "
+            f"({type(error).__name__}); give a folder, a URL, a hub id, or `miniature`"
+        ) from None
+
+
+@functools.cache
+def fingerprint(model: str) -> str:
+    """16 hex digits of the model's files.
+
+    Large files enter by size and their first and last 8 MiB, which hold the header and
+    real weights: hashing tens of gigabytes would cost minutes at every start.
+    """
+    state = hashlib.sha256()
+    root = Path(locate(model))
+    for path in sorted(p for p in root.rglob("*") if p.is_file() and ".git" not in p.parts):
+        if path.suffix in (".md", ".lock"):
+            continue
+        size = path.stat().st_size
+        state.update(f"{path.relative_to(root)}:{size}:".encode())
+        with open(path, "rb") as stream:
+            state.update(stream.read(_WHOLE))
+            if size > _WHOLE:
+                stream.seek(max(_WHOLE, size - _WHOLE))
+                state.update(stream.read())
+    return state.hexdigest()[:16]
+
+
+def load_tokenizer(path: str, new_tokens: Iterable[str] = ()) -> "PreTrainedTokenizerBase":
+    """The tokenizer in folder ``path``, with ``new_tokens`` added as special tokens.
+
+    Raises:
+        UserError: it has no chat template, so nobody can say what an answer is.
+    """
+    from transformers import AddedToken, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"model={path} has no chat template; choose a chat model, or put a "
+            "chat_template.jinja into its folder"
+        )
+    known = tokenizer.get_vocab()
+    missing = [t for t in new_tokens if t not in known]
+    if missing:
+        tokenizer.add_tokens(
+            [AddedToken(t, special=True, normalized=False) for t in missing], special_tokens=True
+        )
+    return tokenizer
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of the chat up to where the assistant's answer begins.
+
+    Ids rather than text go to the engines: a template that writes the begin-of-sequence
+    token would otherwise get a second one from the engine's own tokenizer.
+    """
+    encoded = tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    return list(encoded["input_ids"])
+
+
+@functools.cache
+def end_ids(path: str) -> frozenset[int]:
+    """Token ids that end an answer of the model in folder ``path``: those of its generation
+    config (chat models often have several) and its tokenizer's end-of-sequence token."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    ids = {AutoTokenizer.from_pretrained(path).eos_token_id}
+    if (Path(path) / "generation_config.json").exists():
+        configured = GenerationConfig.from_pretrained(path).eos_token_id
+        ids.update(configured if isinstance(configured, list) else [configured])
+    return frozenset(i for i in ids if i is not None)

@@ -1,0 +1,151 @@
+"""The stages in order: what is done is skipped, what is made is published.
+
+A stage's fingerprint is the digest of its settings, its version and what it reads. That one
+number gives resume, caching and provenance.
+"""
+
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, Protocol
+
+from delia_ray.artifacts import Folder, open_storage
+from delia_ray.config import RunConfig
+from delia_ray.errors import UserError
+from delia_ray.evaluate.stage import STAGE as EVALUATE
+from delia_ray.finetune.stage import STAGE as FINETUNE
+from delia_ray.ingest.stage import STAGE as INGEST
+from delia_ray.mix.stage import STAGE as MIX
+from delia_ray.records import digest
+from delia_ray.report.stage import STAGE as REPORT
+from delia_ray.stage import Progress, Stage, StageRun, silent
+from delia_ray.synthesize.stage import STAGE as SYNTHESIZE
+
+STAGES: tuple[Stage, ...] = (INGEST, SYNTHESIZE, MIX, FINETUNE, EVALUATE, REPORT)
+PUBLISHED = ("report.html", "results.json")
+"""Files of the report that are copied to the run's own folder."""
+
+
+class Watcher(Protocol):
+    """Is told what happens; the command line prints it."""
+
+    def begin(self, number: int, stage: Stage) -> Progress: ...
+
+    def end(self, number: int, stage: Stage, manifest: dict[str, Any], skipped: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which folder each stage fills. A stage's folder is known once those before it are done,
+    because the content of what it reads names it."""
+
+    config: RunConfig
+    run: Folder
+    settings: dict[str, Any]
+
+    def folder(self, name: str) -> Folder:
+        """The folder of a stage.
+
+        Raises:
+            UserError: a stage that it reads is not finished.
+        """
+        return self.run / name / self.fingerprint(name)
+
+    def fingerprint(self, name: str) -> str:
+        """Digest of a stage's version, settings and inputs; raises like ``folder``."""
+        stage = next(s for s in STAGES if s.name == name)
+        return digest([name, stage.version, self.settings[name], self.inputs(stage)])
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """What identifies each input: digests of the named tables, or the whole stage."""
+        found: dict[str, Any] = {}
+        for name, tables in stage.needs.items():
+            manifest = self.folder(name).manifest()
+            if manifest is None:
+                raise UserError(
+                    f"{self.run}: the stage {name} is not finished with this configuration; "
+                    "finish it with `delia run`"
+                )
+            files = manifest["files"]
+            found[name] = {t: files[t]["sha256"] for t in tables} or manifest["fingerprint"]
+        return found
+
+
+def plan(config: RunConfig) -> Plan:
+    """Check what all stages need, at the cost of reading the inputs.
+
+    Raises:
+        UserError: something is missing: a file, a model, a package.
+    """
+    settings = {stage.name: stage.settings(config) for stage in STAGES}
+    return Plan(config, open_storage(config.storage) / config.name, settings)
+
+
+def run(config: RunConfig, watcher: Watcher | None = None, until: str = REPORT.name) -> Plan:
+    """Run what is missing up to the stage ``until``; returns the plan of it all.
+
+    Raises:
+        UserError: something to mend; nothing that is left looks finished.
+        DeliaError: a stage failed while running.
+    """
+    plans = plan(config)
+    plans.run.write_json("config.json", config.model_dump(mode="json"))
+    for number, stage in enumerate(_up_to(until), start=1):
+        manifest = plans.folder(stage.name).manifest()
+        skipped = manifest is not None
+        if manifest is None:
+            progress = watcher.begin(number, stage) if watcher else silent
+            manifest = _run_stage(stage, plans, progress)
+        if stage is REPORT:
+            _publish_report(plans)
+        if watcher:
+            watcher.end(number, stage, manifest, skipped)
+    return plans
+
+
+def _up_to(name: str) -> Iterable[Stage]:
+    names = [s.name for s in STAGES]
+    if name not in names:
+        raise UserError(f"there is no stage {name!r}; the stages are {', '.join(names)}")
+    return STAGES[: names.index(name) + 1]
+
+
+def _run_stage(stage: Stage, plans: Plan, progress: Progress) -> dict[str, Any]:
+    began = time.monotonic()
+    out = plans.folder(stage.name)
+    inputs = {name: plans.folder(name) for name in stage.needs}
+    outcome = stage.run(StageRun(plans.config, plans.run, out, inputs, progress))
+    manifest = {
+        "stage": stage.name,
+        "fingerprint": plans.fingerprint(stage.name),
+        "settings": plans.settings[stage.name],
+        "inputs": plans.inputs(stage),
+        "counts": outcome.counts,
+        "summary": outcome.summary,
+        "seconds": round(time.monotonic() - began, 1),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    out.publish(manifest)
+    return manifest
+
+
+def _publish_report(plans: Plan) -> None:
+    made = plans.folder(REPORT.name)
+    for name in PUBLISHED:
+        plans.run.write_bytes(name, made.read_bytes(name))
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages whose code decides results."""
+    found = {"python": platform.python_version()}
+    for name in ("delia-ray", "ray", "torch", "transformers", "peft", "deepspeed", "vllm"):
+        for distribution in (name, f"{name}-cpu"):
+            try:
+                found[distribution] = metadata.version(distribution)
+            except metadata.PackageNotFoundError:
+                continue
+    return found

@@ -1,0 +1,157 @@
+"""The rows at each boundary between stages, as Arrow schemas with column meanings.
+
+A stage checks what it writes against these (``conform``), so a column that is missing,
+misspelt or of another type fails where it is made, not three stages later.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+import pyarrow as pa
+
+
+class Message(TypedDict):
+    """One turn of a chat; ``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
+
+
+_ORIGIN = [
+    _field("source", pa.string(), "the source's path as the config gives it"),
+    _field("file", pa.string(), "the file within the source"),
+    _field("row", pa.int64(), "1-based line (JSONL) or record number in the file"),
+]
+
+EXAMPLE = pa.schema(
+    [
+        _field("id", pa.string(), "content_id of prompt and answer"),
+        *_ORIGIN,
+        _field("prompt", MESSAGES, "the turns up to and including the last user turn"),
+        _field("answer", pa.string(), "the assistant turn after it; null where none", True),
+    ]
+)
+"""ingest -> downstream and suites. In the corpus the answer is the *reference*."""
+
+QUERY = EXAMPLE.append(
+    _field("key", pa.float64(), "place in the pool order, see ``pool_key``; ascending")
+)
+"""ingest -> the corpus, sorted by ``key``: a ratio is a prefix of this table."""
+
+REJECT = pa.schema(
+    [
+        *_ORIGIN,
+        _field("reason", pa.string(), "why the row was set aside, in words"),
+        _field("excerpt", pa.string(), "the beginning of the row as read"),
+    ]
+)
+"""ingest -> what could not become a record."""
+
+ANSWER = pa.schema(
+    [
+        _field("id", pa.string(), "of the query"),
+        _field("source", pa.string(), "of the query"),
+        _field("prompt", MESSAGES, "the query as training sees it (without the reference turn)"),
+        _field("answer", pa.string(), "the model's own answer"),
+        _field("finish_reason", pa.string(), "stop, length or error"),
+        _field("completion_tokens", pa.int64(), "tokens generated"),
+        _field("reason", pa.string(), "why it was set aside; null for kept rows", True),
+    ]
+)
+"""synthesize -> self-sampled answers in pool order; kept ones have no ``reason``."""
+
+REWORDING = pa.schema(
+    [
+        _field("id", pa.string(), "of the downstream row"),
+        _field("variant", pa.int32(), "1 .. synthesize.reword.per_row; 0 is the original"),
+        _field("prompt", MESSAGES, "the reworded prompt; content and system turns unchanged"),
+        _field("reason", pa.string(), "why it was set aside; null for kept rows", True),
+    ]
+)
+"""synthesize -> other wordings of the downstream prompts."""
+
+SEQUENCE = pa.schema(
+    [
+        _field("id", pa.string(), "of the downstream row or the query"),
+        _field("source", pa.string(), "of the row"),
+        _field("kind", pa.string(), "downstream or diverse"),
+        _field("variant", pa.int32(), "the wording; 0 is the original"),
+        _field("input_ids", pa.list_(pa.int32()), "token ids of the whole chat"),
+        _field("supervised", pa.list_(pa.bool_()), "whether the token counts in the loss"),
+    ]
+)
+"""mix -> tokenised rows, read by position."""
+
+GENERATION = pa.schema(
+    [
+        _field("suite", pa.string(), "name of the suite"),
+        _field("arm", pa.string(), "base, or an arm of the config"),
+        _field("index", pa.int64(), "of the example in the suite, from 0"),
+        _field("prompt", MESSAGES, "what was asked"),
+        _field("reference", pa.string(), "the right answer"),
+        _field("output", pa.string(), "what the model answered"),
+        _field("finish_reason", pa.string(), "stop, length or error"),
+        _field("score", pa.float64(), "main metric of this row; null where only a whole "
+               "suite has a score", True),
+    ]
+)  # fmt: skip
+"""evaluate -> every output of every arm."""
+
+METRIC_POINT = pa.schema(
+    [
+        _field("step", pa.int64(), "optimizer steps done"),
+        _field("loss", pa.float64(), "mean over the step's supervised tokens"),
+        _field("loss_downstream", pa.float64(), "the same over downstream rows", True),
+        _field("loss_diverse", pa.float64(), "the same over diverse rows", True),
+        _field("lr", pa.float64(), "learning rate of the step"),
+        _field("grad_norm", pa.float64(), "L2 norm of the gradient", True),
+        _field("supervised_tokens", pa.int64(), "in the step"),
+        _field("seconds", pa.float64(), "wall time of the step"),
+    ]
+)
+"""finetune -> one row per optimizer step."""
+
+
+def content_id(prompt: Sequence[Message], answer: str | None) -> str:
+    """16 hex digits that name a row by its content, wherever it was read from."""
+    return digest([[m["role"], m["content"]] for m in prompt] + [answer])
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """First ``length`` hex digits of the SHA-256 of ``value`` as canonical JSON."""
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:length]
+
+
+def uniform(*parts: Any) -> float:
+    """A number in (0, 1) that is a pure function of ``parts``."""
+    # 52 bits: with all 64 the largest would round to 1.
+    return ((int(digest(list(parts)), 16) >> 12) + 0.5) / 2.0**52
+
+
+def conform(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table of exactly ``schema``.
+
+    Raises:
+        ValueError: a row has other keys, or a null where the schema allows none.
+    """
+    rows = list(rows)
+    for row in rows:
+        if set(row) != set(schema.names):
+            raise ValueError(f"row has keys {sorted(row)}, the schema {sorted(schema.names)}")
+    table = pa.Table.from_pylist(rows, schema=schema)
+    for field in schema:
+        if not field.nullable and table.column(field.name).null_count:
+            raise ValueError(f"column {field.name} must not be null ({field.metadata})")
+    return table

@@ -1,0 +1,126 @@
+"""Loss curves as inline SVG that takes the page's fonts and colours."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Series = tuple[str, Sequence[float], Sequence[float], str, bool]
+"""Name, steps, values, CSS colour, dashed."""
+
+POINTS = 1200
+"""Points drawn of a raw curve; longer ones are averaged in bins, so that the page of a run
+of many thousand steps stays small."""
+
+_INK, _FAINT = "#010203", "#010204"
+
+
+def loss_plot(name: str, title: str, series: Sequence[Series]) -> str:
+    """Raw values (thin) under their moving average (thick), one colour for each series.
+
+    Args:
+        name: makes the ids inside the drawing differ from those of the page's other plots.
+        title: what a screen reader says.
+        series: what to draw; empty ones are left out.
+
+    Returns:
+        One ``<svg>`` element without ids, links or fonts from elsewhere; the same bytes for
+        the same figures.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    stand_ins = {f"#0102{16 + i:02x}": s[3] for i, s in enumerate(series)}
+    style: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "text.parse_math": False,  # a name may hold a dollar sign
+        "text.color": _INK,
+        "axes.edgecolor": _FAINT,
+        "axes.labelcolor": _INK,
+        "xtick.color": _FAINT,
+        "ytick.color": _FAINT,
+        "xtick.labelcolor": _INK,
+        "ytick.labelcolor": _INK,
+        "grid.color": _FAINT,
+        "font.size": 11,
+    }
+    with matplotlib.rc_context(style):
+        figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+        try:
+            for (label, steps, values, _, dashed), colour in zip(series, stand_ins, strict=True):
+                steps, values = thin(steps, values)
+                kind = (0, (4, 2)) if dashed else "-"
+                axes.plot(steps, values, color=colour, lw=0.8, alpha=0.22)
+                axes.plot(steps, smooth(values), color=colour, lw=2, ls=kind, label=label)
+            drawn = [v for s in series for v in s[2]]
+            if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                axes.yaxis.set_minor_formatter(lambda value, _: "")
+            else:
+                axes.set_ylim(bottom=0)
+            axes.set_xlabel("optimizer step")
+            axes.set_ylabel("loss per supervised token")
+            axes.grid(axis="y", lw=0.5, alpha=0.35)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.margins(x=0.01)
+            if series:
+                axes.legend(
+                    frameon=False,
+                    loc="lower center",
+                    bbox_to_anchor=(0.5, 1.0),
+                    ncols=min(3, len(series)),
+                )
+            sink = io.StringIO()
+            nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+            figure.savefig(sink, format="svg", transparent=True, metadata=nothing)
+        finally:
+            plt.close(figure)
+    return _inline(
+        sink.getvalue(), title, {_INK: "var(--ink)", _FAINT: "var(--faint)", **stand_ins}
+    )
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Centred moving average over a twentieth of the curve, shorter at its ends."""
+    half = max(1, len(values) // 40)
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    out = []
+    for i in range(len(values)):
+        low, high = max(0, i - half), min(len(values), i + half + 1)
+        out.append((sums[high] - sums[low]) / (high - low))
+    return out
+
+
+def thin(steps: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """At most ``POINTS`` points: means of equal bins."""
+    size = -(-len(values) // POINTS) or 1
+    bins = range(0, len(values), size)
+    return (
+        [_mean(steps[i : i + size]) for i in bins],
+        [_mean(values[i : i + size]) for i in bins],
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _inline(svg: str, title: str, colours: Mapping[str, str]) -> str:
+    """Only the ``<svg>`` element, fit to stand inside a page."""
+    from markupsafe import escape
+
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # figure_1, axes_1: the same in every plot
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    for stand_in, colour in colours.items():
+        svg = svg.replace(stand_in, colour)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)

@@ -1,0 +1,141 @@
+"""Which outputs and rewordings to show, and side by side with what."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from delia_ray.records import Message
+
+OUTCOMES = ("ours", "theirs", "both", "neither", "unscored")
+"""Who was right: only the arm under test, only its opponent, both alike, none, not scored."""
+
+PER_OUTCOME = 3
+"""Examples shown of each outcome in each suite."""
+
+CLIP = 1500
+"""Characters shown of one text."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One arm's answer."""
+
+    arm: str
+    text: str
+    finish_reason: str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt with the answers of every arm."""
+
+    suite: str
+    index: int
+    outcome: str
+    prompt: list[Message]
+    reference: str
+    outputs: list[Output]
+
+
+@dataclass(frozen=True)
+class SuiteSamples:
+    """A choice of a suite's rows, and how often each outcome occurs in all of them."""
+
+    suite: str
+    tally: dict[str, int]
+    samples: list[Sample]
+
+
+def choose(
+    generations: Iterable[Mapping[str, Any]], arms: Sequence[str], ours: str, theirs: str
+) -> list[SuiteSamples]:
+    """The first rows of each outcome in each suite, where a suite has it."""
+    grouped: dict[str, dict[int, dict[str, Mapping[str, Any]]]] = {}
+    for row in generations:
+        grouped.setdefault(row["suite"], {}).setdefault(row["index"], {})[row["arm"]] = row
+    return [_suite(name, rows, arms, ours, theirs) for name, rows in grouped.items()]
+
+
+def outcome(ours: float | None, theirs: float | None) -> str:
+    """One of ``OUTCOMES`` from the two scores of a row, each 0 to 1."""
+    if ours is None or theirs is None:
+        return "unscored"
+    if ours != theirs:
+        return "ours" if ours > theirs else "theirs"
+    return "both" if ours == 1 else "neither"
+
+
+def reworded(
+    rewordings: Iterable[Mapping[str, Any]], originals: Iterable[Mapping[str, Any]], limit: int = 8
+) -> list[tuple[str, list[str]]]:
+    """(original instruction, its rewordings) for the first ``limit`` rows; what both share
+    at the beginning is left out."""
+    wordings: dict[str, list[str]] = {}
+    for row in rewordings:
+        if row["reason"] is None and row["variant"]:
+            wordings.setdefault(row["id"], []).append(_asked(row["prompt"]))
+    before = {r["id"]: _asked(r["prompt"]) for r in originals if r["id"] in wordings}
+    out = []
+    for key in list(before)[:limit]:
+        texts = [before[key], *wordings[key]]
+        shared = _shared_paragraphs(texts)
+        out.append((clip(_after(texts[0], shared)), [clip(_after(t, shared)) for t in texts[1:]]))
+    return out
+
+
+def tally(reasons: Iterable[str | None]) -> dict[str, int]:
+    """Kept, and set aside by reason; most frequent first."""
+    counted = Counter("kept" if r is None else r for r in reasons)
+    kept = counted.pop("kept", 0)
+    return {"kept": kept, **dict(counted.most_common())}
+
+
+def clip(text: str, limit: int = CLIP) -> str:
+    """The beginning of a long text, and how much more there is."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… ({len(text) - limit:,} more characters)"
+
+
+def _suite(
+    name: str,
+    rows: Mapping[int, Mapping[str, Mapping[str, Any]]],
+    arms: Sequence[str],
+    ours: str,
+    theirs: str,
+) -> SuiteSamples:
+    counted = dict.fromkeys(OUTCOMES, 0)
+    chosen = []
+    for index in sorted(rows):
+        row = rows[index]
+        result = outcome(row[ours]["score"], row[theirs]["score"])
+        counted[result] += 1
+        if counted[result] <= PER_OUTCOME:
+            outputs = [
+                Output(a, clip(row[a]["output"]), row[a]["finish_reason"], row[a]["score"])
+                for a in arms
+            ]
+            prompt: list[Message] = [
+                {"role": m["role"], "content": clip(m["content"])} for m in row[ours]["prompt"]
+            ]
+            reference = clip(row[ours]["reference"])
+            chosen.append(Sample(name, index, result, prompt, reference, outputs))
+    chosen.sort(key=lambda s: (OUTCOMES.index(s.outcome), s.index))
+    return SuiteSamples(name, {k: v for k, v in counted.items() if v}, chosen)
+
+
+def _asked(prompt: Sequence[Message]) -> str:
+    return next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "")
+
+
+def _shared_paragraphs(texts: Sequence[str]) -> int:
+    """How many paragraphs at the beginning are the same in all, leaving each at least one."""
+    split = [t.split("\n\n") for t in texts]
+    limit = min(map(len, split)) - 1
+    return next((i for i in range(limit) if len({s[i] for s in split}) > 1), limit)
+
+
+def _after(text: str, paragraphs: int) -> str:
+    return "\n\n".join(text.split("\n\n")[paragraphs:])

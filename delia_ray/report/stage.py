@@ -1,0 +1,107 @@
+"""The stage: reads what the others left, writes ``report.html`` and ``results.json``."""
+
+import math
+from typing import Any
+
+from delia_ray.artifacts import Folder
+from delia_ray.config import RunConfig
+from delia_ray.errors import DeliaError
+from delia_ray.report.counts import without_times
+from delia_ray.report.page import Found, render
+from delia_ray.report.words import clock, verdict
+from delia_ray.stage import Outcome, Stage, StageRun
+
+NEEDS = ("ingest", "synthesize", "mix", "finetune", "evaluate")
+
+
+def settings(config: RunConfig) -> Any:
+    """The whole recipe: the page shows it."""
+    return config.model_dump(mode="json")
+
+
+def run(stage: StageRun) -> Outcome:
+    """Write the page and the figures; needs no Ray.
+
+    Raises:
+        DeliaError: a stage before this one is unfinished.
+    """
+    found = gather(stage)
+    stage.out.write_json("results.json", results(found))
+    page = render(found)
+    stage.out.write_text("report.html", page)
+    judged = verdict(found.scores)
+    total = sum(float(m["seconds"]) for m in found.manifests.values())
+    return Outcome(
+        counts={"bytes": len(page.encode()), "seconds_reported": round(total, 1)},
+        summary=f"{judged.headline}; {clock(total)} in all",
+    )
+
+
+def gather(stage: StageRun) -> Found:
+    """Read manifests and tables.
+
+    Raises:
+        DeliaError: a stage is unfinished.
+    """
+    manifests = {}
+    for name in NEEDS:
+        manifest = stage.inputs[name].manifest()
+        if manifest is None:
+            raise DeliaError(f"the stage {name} is unfinished, so there is nothing to report yet")
+        manifests[name] = manifest
+    ingest, synthesize = stage.inputs["ingest"], stage.inputs["synthesize"]
+    return Found(
+        config=stage.config,
+        manifests=manifests,
+        scores=stage.inputs["evaluate"].read_json("scores.json"),
+        generations=_rows(stage.inputs["evaluate"], "generations.parquet"),
+        curves={
+            arm: _rows(stage.inputs["finetune"] / arm, "curve.parquet") for arm in stage.config.arms
+        },
+        answers=_rows(synthesize, "answers.parquet", ["reason"]),
+        rewordings=_rows(synthesize, "rewordings.parquet"),
+        downstream=_rows(ingest, "downstream.parquet", ["id", "prompt"]),
+        rejects=_rows(ingest, "rejects.parquet"),
+    )
+
+
+def results(found: Found) -> dict[str, Any]:
+    """The figures of the run, to six digits after the point and without times: two runs of
+    the same recipe give the same bytes."""
+    config, scores = found.config, found.scores
+    out = {
+        "name": config.name,
+        "seed": config.seed,
+        "model": config.model,
+        "arms": scores["arms"],
+        "baseline": scores["baseline"],
+        "confidence": scores["confidence"],
+        "resamples": scores["resamples"],
+        "suites": scores["suites"],
+        "differences": scores["differences"],
+        "main": scores["main"],
+        "mean_of": scores["mean_of"],
+        "signatures": scores["signatures"],
+        "mix": without_times(found.manifests["mix"]["counts"]),
+    }
+    return dict(_rounded(out))
+
+
+def _rows(folder: Folder, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    return list(folder.read_table(name, columns).to_pylist()) if folder.exists(name) else []
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None  # JSON has no word for it
+        return round(value, 6) + 0.0  # no negative zero
+    if isinstance(value, dict):
+        return {str(k): _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return value
+
+
+STAGE = Stage(name="report", version=1, needs=dict.fromkeys(NEEDS, ()), settings=settings, run=run)
+"""The page and the figures of the run."""

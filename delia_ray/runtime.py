@@ -1,0 +1,112 @@
+"""The only place that connects to Ray, and that knows what a cluster must offer."""
+
+import logging
+import os
+import tempfile
+from typing import Any
+
+from delia_ray.config import RunConfig
+from delia_ray.errors import UserError
+
+WORKER_ENV = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every worker line twice
+}
+"""Environment of every worker process that this package starts."""
+
+
+def connect(config: RunConfig) -> None:
+    """Join the configured cluster or start one here; does nothing when connected.
+
+    Raises:
+        UserError: the cluster cannot be reached or is too small for the config.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            ray.init(**(_join(address) if address else _start(config)))
+        except ConnectionError as error:
+            raise UserError(
+                f"cluster.address={address}: no Ray cluster answers there ({error})"
+            ) from None
+        _quiet_data()
+    check_fits(config, ray.cluster_resources())
+
+
+def disconnect() -> None:
+    """Leave the cluster, and end it if this process started it."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
+def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:
+    """Fail now rather than wait forever for workers that no node can hold.
+
+    Raises:
+        UserError: training or synthesis asks for more than the whole cluster has.
+    """
+    cpus = resources.get("CPU", 0)
+    gpus = resources.get("GPU", 0)
+    train = config.finetune
+    if (need := train.workers * train.cpus_per_worker) > cpus:
+        raise UserError(
+            f"finetune.workers={train.workers} x finetune.cpus_per_worker="
+            f"{train.cpus_per_worker} need {need} CPUs, the cluster has {cpus:g}; lower them, "
+            "raise cluster.num_cpus, or join a larger cluster"
+        )
+    if (gpus_wanted := (train.gpus_per_worker or 0) * train.workers) > gpus:
+        raise UserError(
+            f"finetune.gpus_per_worker={train.gpus_per_worker} x {train.workers} workers need "
+            f"{gpus_wanted:g} GPUs, the cluster has {gpus:g}"
+        )
+    replicas = getattr(config.synthesize.engine, "replicas", 1)
+    if not gpus and replicas > cpus:
+        raise UserError(
+            f"synthesize.engine.replicas={replicas} need {replicas} CPUs, the cluster has {cpus:g}"
+        )
+
+
+def has_gpu() -> bool:
+    """Whether the connected cluster has any GPU."""
+    import ray
+
+    return bool(ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def _start(config: RunConfig) -> dict[str, Any]:
+    return {
+        "address": "local",
+        # At least two: an actor that holds the only CPU would starve the tasks feeding it.
+        "num_cpus": config.cluster.num_cpus or max(2, os.cpu_count() or 2),
+        "include_dashboard": False,
+        # Ray puts sockets below it, and a socket's path may have 107 characters only.
+        "_temp_dir": os.path.join(tempfile.gettempdir(), f"delia-{os.getuid()}"),
+        "runtime_env": {"env_vars": WORKER_ENV},
+        "logging_level": "warning",
+    }
+
+
+def _join(address: str) -> dict[str, Any]:
+    return {
+        "address": address,
+        "runtime_env": {"env_vars": WORKER_ENV},
+        "logging_level": "warning",
+    }
+
+
+def _quiet_data() -> None:
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False  # the console shows its own, counted in rows
+    context.print_on_execution_start = False
+    context.use_ray_tqdm = False

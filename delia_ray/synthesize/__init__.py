@@ -1,0 +1,1 @@
+"""Stage 2: self-sampled answers and reworded instructions, generated once per content."""

@@ -1,0 +1,143 @@
+"""From outputs to ``scores.json`` and the terminal's table."""
+
+import pytest
+
+from delia_ray.config import Metric, RunConfig, Suite
+from delia_ray.engines import Request
+from delia_ray.errors import UserError
+from delia_ray.evaluate.scoring import assemble, check_suite, labels, score_suite
+from delia_ray.evaluate.stage import settings, shares
+from delia_ray.evaluate.table import cell, table
+
+HOW = {"resamples": 200, "confidence": 0.95, "seed": 0}
+
+
+def suite(name: str, *metrics: Metric) -> Suite:
+    return Suite(name=name, path=name, metrics=list(metrics) or [Metric(name="exact_match")])
+
+
+def config(*suites: Suite, summary: list[str]) -> RunConfig:
+    evaluate = {"suites": [s.model_dump() for s in suites], "summary": summary, "resamples": 200}
+    return RunConfig.model_validate({"evaluate": evaluate})
+
+
+def test_a_failed_generation_is_wrong_even_where_nothing_was_right() -> None:
+    found = score_suite(suite("s"), ["", "", "x"], ["", "", "x"], [True, False, False], **HOW)
+    assert found.rows == [0.0, 1.0, 1.0]
+    assert found.metrics["exact_match"]["value"] == pytest.approx(2 / 3)
+
+
+def test_main_metric_is_first_and_the_only_one_row_by_row() -> None:
+    both = suite("s", Metric(name="chrf"), Metric(name="exact_match"))
+    found = score_suite(both, ["a b c"] * 4, ["a b d"] * 4, [False] * 4, **HOW)
+    assert list(found.metrics) == ["chrf", "exact_match"]
+    assert found.rows is None
+    assert set(found.signatures) == {"chrf"}
+    assert set(found.metrics["chrf"]) == {"value", "low", "high", "n"}
+    other = suite("s", Metric(name="format_validity"), Metric(name="exact_match"))
+    assert score_suite(other, ["[1]"], ["[2]"], [False], **HOW).rows == [1.0]
+
+
+def test_labels_tell_fields_apart_where_needed() -> None:
+    one = Metric(name="field_accuracy", field="a")
+    two = Metric(name="field_accuracy", field="b")
+    assert labels(suite("s", one)) == ["field_accuracy"]
+    assert labels(suite("s", one, two)) == ["field_accuracy:a", "field_accuracy:b"]
+
+
+def test_suites_that_cannot_be_scored_fail_early() -> None:
+    with pytest.raises(UserError, match="no rows"):
+        check_suite(suite("s"), [])
+    with pytest.raises(UserError, match="1 of 2 rows of s have no reference"):
+        check_suite(suite("s"), ["a", None])
+    with pytest.raises(UserError, match="suite s: field_accuracy"):
+        check_suite(suite("s", Metric(name="field_accuracy", field="x")), ["a"])
+    with pytest.raises(UserError, match="'mean' names the average"):
+        settings(config(suite("mean"), summary=[]))
+
+
+def scored(conf: RunConfig, right: dict[str, list[int]]):
+    """Scores in which ``arm`` has the given rows right, in every suite."""
+    n = len(next(iter(right.values())))
+    return {
+        s.name: {
+            arm: score_suite(
+                s, ["y" if hit else "n" for hit in hits], ["y"] * n, [False] * n, **HOW
+            )
+            for arm, hits in right.items()
+        }
+        for s in conf.evaluate.suites
+    }
+
+
+def test_assemble_and_table() -> None:
+    conf = config(
+        suite("one"), suite("two"), suite("three", Metric(name="chrf")),
+        summary=["one", "two", "three"],
+    )  # fmt: skip
+    right = {"base": [0] * 8, "common": [1, 0] * 4, "delia": [1, 1, 1, 0] * 2}
+    scores = assemble(conf, scored(conf, right))
+    assert list(scores["suites"]) == ["one", "two", "three", "mean"]
+    assert scores["mean_of"] == ["one", "two"]  # chrF has another scale
+    assert scores["suites"]["mean"]["delia"]["exact_match"]["value"] == 0.75
+    assert scores["suites"]["mean"]["delia"]["exact_match"]["n"] == 16
+    assert scores["baseline"] == "common"
+    assert set(scores["differences"]) == {"one", "two", "mean"}
+    gap = scores["differences"]["mean"]["delia"]["exact_match"]
+    assert set(gap) == {"value", "low", "high"}
+    assert gap["value"] == 0.25
+    assert list(scores["differences"]["one"]) == ["delia"]
+    assert set(scores["signatures"]) == {"chrf"}
+    rows = table(scores, scores["arms"])
+    assert rows[0] == ["suite", "metric", "base", "common", "delia"]
+    assert rows[1][:3] == ["one", "exact_match", "0.00 [0.00, 0.00]"]
+    assert rows[1][3].startswith("0.50 [")
+    assert rows[3][2].count(".") == 3
+    assert rows[3][1] == "chrf"
+    assert rows[-1][0] == "mean"
+    assert len(rows) == 5
+
+
+def test_without_common_the_base_is_the_baseline() -> None:
+    conf = RunConfig.model_validate(
+        {"evaluate": {"suites": [suite("s").model_dump()], "summary": []}, "arms": {"mine": {}}}
+    )
+    scores = assemble(conf, scored(conf, {"base": [0, 1], "mine": [1, 1]}))
+    assert scores["baseline"] == "base"
+    assert scores["differences"]["s"]["mine"]["exact_match"]["value"] == 0.5
+    assert list(scores["suites"]) == ["s"]
+
+
+def test_mixed_main_metrics_have_a_name_of_their_own() -> None:
+    conf = config(suite("a"), suite("b", Metric(name="format_validity")), summary=["a", "b"])
+    scores = assemble(conf, scored(conf, {a: [0, 1] for a in ("base", "common", "delia")}))
+    assert list(scores["suites"]["mean"]["base"]) == ["main metric"]
+    assert table(scores, ["base"])[-1][1] == "main metric"
+
+
+def test_every_metric_has_a_row_on_demand() -> None:
+    conf = config(suite("a", Metric(name="exact_match"), Metric(name="bleu")), summary=[])
+    scores = assemble(conf, scored(conf, {a: [0, 1] for a in ("base", "common", "delia")}))
+    assert [r[:2] for r in table(scores, ["base"], every_metric=True)[1:]] == [
+        ["a", "exact_match"], ["", "bleu"],
+    ]  # fmt: skip
+
+
+def test_cells() -> None:
+    assert cell({"value": 0.984, "low": 0.94, "high": 1}, 1.0) == "0.98 [0.94, 1.00]"
+    assert cell({"value": 44.31, "low": 42.98, "high": 45.7}, 100.0) == "44.3 [43.0, 45.7]"
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7, 50])
+def test_batches_do_not_depend_on_the_number_of_tasks(tasks: int) -> None:
+    requests = [
+        Request(f"s/{i}", [{"role": "user", "content": "x" * (i * 7 % 23)}], 8) for i in range(45)
+    ]
+    cut = shares(["base", "delia"], requests, tasks, batch_size=8)
+    for arm in ("base", "delia"):
+        mine = [s.requests for s in cut if s.arm == arm]
+        assert len(mine) <= tasks
+        batches = [part[i : i + 8] for part in mine for i in range(0, len(part), 8)]
+        whole = next(s.requests for s in shares([arm], requests, 1, batch_size=8))
+        assert batches == [whole[i : i + 8] for i in range(0, 45, 8)]
+        assert sorted(r.key for b in batches for r in b) == sorted(r.key for r in requests)

@@ -1,0 +1,90 @@
+import os
+
+import pytest
+
+from delia_ray.errors import UserError
+from delia_ray.ingest.files import digest_file, find
+
+from .helpers import jsonl, write
+
+ROW = jsonl([{"prompt": "hi"}])
+
+
+def names(path):
+    return [file.name for file in find(str(path), "corpus[0].path")]
+
+
+@pytest.fixture
+def tree(tmp_path):
+    data = ["b.jsonl", "a.JSON.gz", "sub/c.parquet", "sub/d.csv"]
+    other = ["README.md", ".hidden.jsonl", "_SUCCESS.json", ".git/x.json", "dataset_infos.json"]
+    for name in data + other:
+        write(tmp_path, name, ROW)
+    return tmp_path
+
+
+def test_file_folder_and_glob(tree):
+    assert names(tree / "b.jsonl") == ["b.jsonl"]
+    assert names(tree / "README.md") == ["README.md"]
+    assert names(tree) == ["a.JSON.gz", "b.jsonl", "sub/c.parquet", "sub/d.csv"]
+    assert names(f"{tree}/") == names(tree)
+    assert names(tree / "*.jsonl")[-1] == "b.jsonl"
+    assert names(tree / "sub/*") == ["c.parquet", "d.csv"]
+    assert names(tree / "*/*.csv") == ["sub/d.csv"]
+    assert names(f"file://{tree}/sub") == ["c.parquet", "d.csv"]
+
+
+def test_relative_paths_become_absolute(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    [file] = find("sub/d.csv", "downstream.path")
+    assert os.path.isabs(file.url)
+    assert file.local
+    assert file.name == "d.csv"
+
+
+def test_wildcards_in_a_real_name(tmp_path):
+    path = write(tmp_path, "x[1].jsonl", ROW)
+    assert names(path) == ["x[1].jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no/such.jsonl", "no such file or folder"),
+        ("no/*.jsonl", "no file matches"),
+        ("empty", "no file in this folder ends in .jsonl"),
+        ("nonsense://bucket/x", "cannot be read .*nonsense"),
+    ],
+)
+def test_nothing_there(path, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "empty/notes.txt", b"")
+    with pytest.raises(UserError, match=rf"^corpus\[0\]\.path={path.replace('*', '.')}: {message}"):
+        find(path, "corpus[0].path")
+
+
+def test_digest_follows_the_content(tmp_path):
+    path = write(tmp_path, "x.jsonl", ROW)
+    [file] = find(path, "downstream.path")
+    before = digest_file(file, "downstream.path")
+    os.utime(path, ns=(1, 1))
+    assert digest_file(file, "downstream.path") == before
+    write(tmp_path, "x.jsonl", ROW.replace(b"hi", b"ho"))
+    assert digest_file(file, "downstream.path") != before
+    os.remove(path)
+    with pytest.raises(UserError, match=r"downstream\.path=.*cannot be read"):
+        digest_file(file, "downstream.path")
+
+
+def test_remote_files_have_digests():
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/ingest/a.jsonl", ROW)
+    [file] = find("memory://ingest", "corpus[0].path")
+    assert file.url == "memory:///ingest/a.jsonl"
+    assert not file.local
+    first = digest_file(file, "corpus[0].path")
+    assert digest_file(file, "corpus[0].path") == first
+    fs.pipe_file("/ingest/a.jsonl", ROW * 2)
+    assert digest_file(file, "corpus[0].path") != first

@@ -1,0 +1,159 @@
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from delia_ray.config import Source
+from delia_ray.ingest.readers import LAYOUTS, RowError, candidates, read_row, rename, split_turns
+
+USER = {"role": "user", "content": "hi"}
+ASSISTANT = {"role": "assistant", "content": "hello"}
+SYSTEM = {"role": "system", "content": "be short"}
+
+
+def read(row: dict[str, Any], format: str = "auto", columns: dict[str, str] | None = None) -> Any:
+    return read_row(row, candidates(format, columns or {}), columns or {})
+
+
+def test_every_format_of_the_config_has_a_layout():
+    formats = set(Source.model_fields["format"].annotation.__args__)
+    assert formats == set(LAYOUTS) | {"auto"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "answer"),
+    [
+        ({"messages": [USER, ASSISTANT]}, [USER], "hello"),
+        ({"messages": [USER]}, [USER], None),
+        ({"messages": [SYSTEM, USER, ASSISTANT]}, [SYSTEM, USER], "hello"),
+        ({"messages": [USER, ASSISTANT, USER]}, [USER, ASSISTANT, USER], None),
+        ({"messages": [USER, ASSISTANT] * 2}, [USER, ASSISTANT, USER], "hello"),
+        ({"messages": [USER, {"role": "assistant", "content": None}]}, [USER], None),
+        ({"messages": [USER, ASSISTANT], "prompt": "unused"}, [USER], "hello"),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "hi"},
+                    {"from": "gpt", "value": "hello"},
+                ]
+            },
+            [USER],
+            "hello",
+        ),
+        ({"conversations": [USER, ASSISTANT], "messages": None}, [USER], "hello"),
+        ({"instruction": "hi", "input": "", "output": "hello"}, [USER], "hello"),
+        ({"instruction": "hi", "input": None, "output": " \n"}, [USER], None),
+        ({"instruction": "hi"}, [USER], None),
+        (
+            {"instruction": "add", "input": "1 2", "output": "3", "text": "ready made"},
+            [{"role": "user", "content": "add\n\n1 2"}],
+            "3",
+        ),
+        ({"prompt": "hi", "completion": "hello", "id": 7}, [USER], "hello"),
+        ({"prompt": "hi"}, [USER], None),
+    ],
+)
+def test_layouts(row, prompt, answer):
+    assert read(row) == (prompt, answer)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": []}, "no user turn"),
+        ({"messages": [SYSTEM]}, "no user turn"),
+        ({"messages": "hi"}, "messages is not a list"),
+        ({"messages": ["hi"]}, "a turn is not an object"),
+        ({"messages": [{"content": "hi"}]}, "unknown role"),
+        ({"messages": [{"role": ["user"], "content": "hi"}]}, "unknown role"),
+        ({"messages": [USER, {"role": "tool", "content": "3"}, ASSISTANT]}, "unknown role"),
+        ({"messages": [{"role": "user", "content": ["hi"]}]}, "a turn's content is not text"),
+        ({"messages": [{"role": "user", "content": None}]}, "a turn's content is not text"),
+        ({"messages": [USER, USER]}, "user and assistant do not alternate"),
+        ({"messages": [ASSISTANT, USER]}, "user and assistant do not alternate"),
+        ({"messages": [USER, SYSTEM]}, "user and assistant do not alternate"),
+        ({"messages": [{"role": "user", "content": " "}]}, "empty prompt"),
+        ({"instruction": "", "input": " ", "output": "x"}, "empty prompt"),
+        ({"instruction": 3}, "instruction is not text"),
+        ({"prompt": "hi", "completion": 42}, "completion is not text"),
+        ({"prompt": "a lone \ud800"}, "not valid UTF-8"),
+        ({"question": "hi"}, "no known layout"),
+        ({}, "no known layout"),
+    ],
+)
+def test_what_is_set_aside(row, reason):
+    with pytest.raises(RowError) as error:
+        read(row)
+    assert error.value.reason == reason
+
+
+def test_a_named_format_is_not_guessed():
+    with pytest.raises(RowError, match="no prompt: keys messages"):
+        read({"messages": [USER]}, "prompt_completion")
+
+
+def test_columns_rename_and_nested_names():
+    row = {"question": "hi", "t": {"is": "hello"}, "prompt": "not this"}
+    columns = {"prompt": "question", "completion": "t.is"}
+    assert read(row, columns=columns) == ([USER], "hello")
+
+
+def test_a_missing_column_is_not_replaced_by_another():
+    assert rename({"prompt": "x"}, {"prompt": "question"}) == {"prompt": None}
+
+
+def test_columns_choose_the_layout_that_knows_them():
+    row = {"messages": [USER], "q": "the one asked for"}
+    assert read(row, columns={"prompt": "q"})[0][0]["content"] == "the one asked for"
+
+
+@pytest.mark.parametrize(
+    ("format", "columns"),
+    [
+        ("auto", {"promt": "x"}),
+        ("alpaca", {"prompt": "x"}),
+        ("auto", {"prompt": "x", "input": "y"}),
+    ],
+)
+def test_columns_that_no_layout_reads(format, columns):
+    with pytest.raises(LookupError, match="no layout reads"):
+        candidates(format, columns)
+
+
+ROLES = st.sampled_from(["system", "user", "assistant"])
+TURNS = st.lists(st.fixed_dictionaries({"role": ROLES, "content": st.text(max_size=3)}))
+
+
+@given(TURNS)
+def test_a_prompt_ends_with_the_last_user_turn(turns):
+    try:
+        prompt, answer = split_turns(turns)
+    except RowError:
+        return
+    rest = turns[len(prompt) :]
+    assert prompt == turns[: len(prompt)]
+    assert prompt[-1]["role"] == "user"
+    assert prompt[-1]["content"].strip()
+    assert [turn["role"] for turn in rest] in ([], ["assistant"])
+    assert answer is None or (answer.strip() and answer == rest[0]["content"])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+KEYS = st.sampled_from([key for layout in LAYOUTS.values() for key in layout.keys])
+TURN = st.fixed_dictionaries(
+    {}, optional={"role": JSON | ROLES, "content": JSON, "from": JSON, "value": JSON}
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(KEYS, JSON | st.lists(JSON | TURN)))
+def test_any_row_is_read_or_set_aside(row):
+    with contextlib.suppress(RowError):
+        prompt, _ = read(row)
+        assert prompt[-1]["role"] == "user"
