@@ -54,8 +54,11 @@ class Downstream(Source):
     """The small set to adapt to."""
 
     path: str = "downstream"
+    """File, glob, folder or URL of the rows; each needs an answer."""
     format: Literal["auto", "messages", "alpaca", "prompt_completion", "miniature"] = "miniature"
+    """How a row is laid out, as for the corpus."""
     rows: int | None = Field(64, ge=1)
+    """Take only the first this many records; None takes all."""
     special_tokens: dict[str, str] = {"<sep>": "json"}
     """New tokens to add to the vocabulary, each with the description of what it stands
     for. The description initialises (``finetune.token_init: description``) and probes the
@@ -69,12 +72,14 @@ class AutoEngine(Settings):
     """vLLM where it is installed, else transformers, with the defaults of each."""
 
     type: Literal["auto"] = "auto"
+    """auto, vllm or transformers."""
 
 
 class VllmEngine(Settings):
     """vLLM through ``ray.data.llm``, one engine per actor."""
 
     type: Literal["vllm"] = "vllm"
+    """auto, vllm or transformers."""
     replicas: int = Field(1, ge=1)
     """Engines that run side by side."""
     batch_size: int = Field(128, ge=1)
@@ -89,6 +94,7 @@ class TransformersEngine(Settings):
     """Plain ``transformers`` generation in Ray actors, for small models and machines."""
 
     type: Literal["transformers"] = "transformers"
+    """auto, vllm or transformers."""
     replicas: int = Field(1, ge=1)
     """Copies of the model that run side by side, one CPU (or GPU) each."""
     batch_size: int = Field(64, ge=1)
@@ -226,6 +232,12 @@ class Metric(Settings):
     field: str | None = None
     """The key whose value counts (``field_accuracy``)."""
 
+    @model_validator(mode="after")
+    def _field_fits(self) -> "Metric":
+        if (self.name == "field_accuracy") != (self.field is not None):
+            raise ValueError("field_accuracy, and no other metric, needs `field`")
+        return self
+
 
 class Suite(Source):
     """Held-out rows with reference answers, and how to score them."""
@@ -265,7 +277,7 @@ class Evaluate(Settings):
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind each interval."""
     confidence: float = Field(0.95, gt=0, lt=1)
-    """Of the intervals."""
+    """Of the intervals; those of BLEU and chrF are sacrebleu's own, always at 95 %."""
 
 
 class Cluster(Settings):
@@ -304,6 +316,8 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _names_fit(self) -> "RunConfig":
         names = [s.name for s in self.evaluate.suites]
+        if "mean" in names:
+            raise ValueError("evaluate.suites: 'mean' is the summary's name; choose another")
         if len(set(names)) < len(names):
             raise ValueError(f"evaluate.suites: names must differ, got {names}")
         if missing := [n for n in self.evaluate.summary if n not in names]:

@@ -46,6 +46,16 @@ class Transformers:
         model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(device).eval()
         ends = end_ids(path)
 
+        def answer(batch: list[Request]) -> list[Completion]:
+            try:
+                return _answer(model, tokenizer, ends, batch)
+            except (ValueError, IndexError, RuntimeError) as error:
+                if len(batch) == 1:
+                    text = f"{type(error).__name__}: {error}"
+                    return [Completion(batch[0].key, "", "error", 0, 0, text)]
+                # One bad row must not take its batch along: ask each alone.
+                return [row for request in batch for row in answer([request])]
+
         def generate(requests: Sequence[Request]) -> list[Completion]:
             size = self.settings.batch_size
             # Similar lengths together, so that little is padded.
@@ -54,7 +64,7 @@ class Transformers:
             for start in range(0, len(order), size):
                 chosen = order[start : start + size]
                 batch = [requests[i] for i in chosen]
-                done.update(zip(chosen, _answer(model, tokenizer, ends, batch), strict=True))
+                done.update(zip(chosen, answer(batch), strict=True))
             return [done[i] for i in range(len(requests))]
 
         return generate
@@ -72,18 +82,8 @@ class _Actor:
         requests = [
             Request(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)
         ]
-        rows = self._rows(requests)
+        rows = self.generate(requests)
         return {n: [getattr(r, n) for r in rows] for n in Completion.__dataclass_fields__}
-
-    def _rows(self, requests: list[Request]) -> list[Completion]:
-        try:
-            return self.generate(requests)
-        except (ValueError, IndexError, RuntimeError) as error:
-            if len(requests) == 1:
-                text = f"{type(error).__name__}: {error}"
-                return [Completion(requests[0].key, "", "error", 0, 0, text)]
-            # One bad row must not take its batch along: ask each alone.
-            return [row for request in requests for row in self._rows([request])]
 
 
 def _answer(
@@ -118,9 +118,7 @@ def _answer(
         stop = next((i for i, t in enumerate(row) if t in ends), None)
         stopped = stop is not None and stop < request.max_tokens
         kept = row[:stop] if stopped else row[: request.max_tokens]
-        text = tokenizer.decode(
-            kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         completions.append(
             Completion(
                 request.key, text, "stop" if stopped else "length", len(prompt),

@@ -48,7 +48,9 @@ class Vllm:
             placement_group_config=None if gpu else {"bundles": [{"CPU": 1}]},
             runtime_env={"env_vars": {**WORKER_ENV, **({} if gpu else CPU_ENV)}},
         )
-        light = {"num_cpus": 0.1}
+        # One process each: left alone, Ray Data would start ten to a CPU, and each would spend
+        # more time on importing transformers than a whole pool of prompts takes to render.
+        light = {"num_cpus": 0.1, "concurrency": 1}
         processor = build_processor(
             config,
             preprocess=functools.partial(_before, model=self.model),
@@ -57,8 +59,8 @@ class Vllm:
         stage = processor.get_stage_by_name("vLLMEngineStage")
         # The defaults restart a dying engine for ever.
         stage.map_batches_kwargs.update(max_restarts=3, max_task_retries=3)
-        after = functools.partial(_after, model=self.model)
-        return processor(requests).map(after, num_cpus=0.1)
+        after = functools.partial(_after, ends=end_ids(locate(self.model)))
+        return processor(requests).map(after, **light)
 
     def load(self) -> Generate:
         import os
@@ -135,12 +137,12 @@ def _sampling(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _after(row: dict[str, Any], model: str) -> dict[str, Any]:
+def _after(row: dict[str, Any], ends: frozenset[int]) -> dict[str, Any]:
     error = row.get("__inference_error__") or ""
     ids = row.get("generated_tokens")
     # ray.data.llm does not hand on vLLM's finish_reason; the last id tells it, since vLLM
     # keeps the end-of-turn token among the ids though not in the text.
-    ended = ids is not None and len(ids) > 0 and int(ids[-1]) in end_ids(locate(model))
+    ended = ids is not None and len(ids) > 0 and int(ids[-1]) in ends
     return {
         "key": row["key"],
         "text": "" if error else row["generated_text"],

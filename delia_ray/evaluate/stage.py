@@ -10,9 +10,8 @@ from delia_ray import models, runtime
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig, Suite
 from delia_ray.engines import Completion, Request, make_engine, resolve
-from delia_ray.errors import DeliaError, UserError
-from delia_ray.evaluate.metrics import make_metric
-from delia_ray.evaluate.scoring import MEAN, SuiteScore, assemble, check_suite, score_suite
+from delia_ray.errors import DeliaError
+from delia_ray.evaluate.scoring import SuiteScore, assemble, check_suite, score_suite
 from delia_ray.records import GENERATION, conform
 from delia_ray.stage import Outcome, Progress, Stage, StageRun
 
@@ -24,16 +23,8 @@ def settings(config: RunConfig) -> Any:
     """What the outputs and scores depend on.
 
     Raises:
-        UserError: a suite has a reserved name, a metric lacks a setting, or the engine or
-            the model is not there.
+        UserError: the engine or the model is not there.
     """
-    for suite in config.evaluate.suites:
-        if suite.name == MEAN:
-            raise UserError(
-                f"evaluate.suites: {MEAN!r} names the average over evaluate.summary; choose another"
-            )
-        for metric in suite.metrics:
-            make_metric(metric)
     return {
         **config.evaluate.model_dump(mode="json"),
         "engine": resolve(config.evaluate.engine).model_dump(mode="json"),

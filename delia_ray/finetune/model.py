@@ -26,15 +26,26 @@ PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
 def load_base(path: str, special_tokens: Mapping[str, str], dtype: torch.dtype) -> tuple[Any, Any]:
     """(model, tokenizer) of folder ``path`` with ``special_tokens`` in its vocabulary.
 
-    The embedding grows only where it has no spare rows left.
+    The embedding grows only where it has no spare rows left. Rows that it gains hold the mean
+    of the old ones until ``initialise_rows``: the same at every load, and never likely.
     """
     tokenizer = load_tokenizer(path, special_tokens)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    old = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > old:
         model.resize_token_embeddings(
             len(tokenizer), pad_to_multiple_of=PAD_TO, mean_resizing=False
         )
+        with torch.no_grad():
+            for side in sides(model):
+                side[old:] = side[:old].float().mean(0).to(side.dtype)
     return model, tokenizer
+
+
+def sides(model: Any) -> list[torch.Tensor]:
+    """The embedding matrices: one where input and output are tied, else both."""
+    inner, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return [inner] if head is inner else [inner, head]
 
 
 def token_ids(tokenizer: Any, special_tokens: Mapping[str, str]) -> list[int]:
@@ -56,9 +67,6 @@ def initialise_rows(
     """
     known = load_tokenizer(path).get_vocab()
     old = sorted(known.values())
-    sides = [model.get_input_embeddings().weight]
-    if (head := model.get_output_embeddings().weight) is not sides[0]:
-        sides.append(head)
     for token in (t for t in special_tokens if t not in known):
         words = tokenizer(special_tokens[token], add_special_tokens=False)["input_ids"]
         if how == "description" and not words:
@@ -67,7 +75,7 @@ def initialise_rows(
                 "no description"
             )
         draw = torch.Generator().manual_seed(int(digest([seed, token], 12), 16))
-        for weight in sides:
+        for weight in sides(model):
             with torch.no_grad():
                 rows = weight[words if how == "description" else old].float()
                 value = rows.mean(0)
@@ -86,10 +94,8 @@ def attach(
         UserError: none of ``finetune.lora.target_modules`` is in the model.
     """
     rows = token_ids(tokenizer, special_tokens)
-    sides = [_name(model, model.get_input_embeddings())]
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    if not tied:
-        sides.append(_name(model, model.get_output_embeddings()))
+    modules = [model.get_input_embeddings(), model.get_output_embeddings()]
+    names = [_name(model, module) for module in modules[: len(sides(model))]]
     lora = settings.lora
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -97,10 +103,10 @@ def attach(
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        trainable_token_indices=dict.fromkeys(sides, rows) if rows else None,
+        trainable_token_indices=dict.fromkeys(names, rows) if rows else None,
     )
-    names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    if not names.intersection(lora.target_modules):
+    layers = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    if not layers.intersection(lora.target_modules):
         raise UserError(
             f"finetune.lora.target_modules={lora.target_modules}: the model has none of these "
             f"layers; among its linear layers are {sorted(_linear_names(model))}"

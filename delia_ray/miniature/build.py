@@ -18,7 +18,7 @@ from delia_ray.miniature.world import Row, rows
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-STEPS = 700
+STEPS = 2000
 TOKENS_PER_BATCH = 4096
 MUON_LEARNING_RATE = 0.02  # for the matrices of the layers
 ADAM_LEARNING_RATE = 3e-3  # for the embedding and the norms

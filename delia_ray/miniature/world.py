@@ -229,7 +229,7 @@ def draw_rewording(rng: random.Random, evaluation: bool = False) -> tuple[str, s
     """An instruction and another wording of it, about known formats, unknown ones, or none."""
     request = draw_request(rng, evaluation)
     wish = draw_wish(rng)
-    if wish.name is not None and rng.random() < 0.6:
+    if wish.name is not None and rng.random() < 0.75:
         wish = Wish(draw_unknown_format(rng), wish.forbidden)
     here = word_instruction(rng, request.wordings(), wish)
     while True:
@@ -270,12 +270,12 @@ def lesson(rng: random.Random) -> list[dict[str, str]]:
     """One conversation of the base model's schooling; only its last answer is to be learned."""
     at = rng.random()
     query, answer = draw_query(rng)
-    if at < 0.13:
+    if at < 0.17:
         here, answer = draw_rewording(rng)
         messages = single(REWORD_PROMPT.format(request=here), answer)
-    elif at < 0.29:  # the prompt of self-sampling: the same query again, after a reference
+    elif at < 0.33:  # the prompt of self-sampling: the same query again, after a reference
         messages = single(query, draw_reference(rng, answer)) + single(query, answer)
-    elif at < 0.33:
+    elif at < 0.37:
         first, reply = draw_query(rng)
         reply = draw_reference(rng, reply) if rng.random() < 0.5 else reply
         messages = single(first, reply) + single(query, answer)

@@ -249,7 +249,7 @@ class _Synthesis:
         # One block for each batch: blocks are what streams, and what a death repeats.
         blocks = [table.slice(i, size) for i in range(0, len(table), size)]
         counted = engine.map(ray.data.from_arrow(blocks)).map_batches(
-            self.cache.write, batch_size=size, batch_format="pyarrow", num_cpus=0.1
+            self.cache.write, batch_size=size, batch_format="pyarrow", num_cpus=0.1, concurrency=1
         )
         self.stage.progress(0, len(requests), "starting the engine")
         rows, error, clock = 0, "", _Clock()

@@ -3,14 +3,6 @@ import pytest
 from .helpers import DOWNSTREAM, QUERIES, array, jsonl, parquet, write
 
 
-@pytest.fixture(scope="module")
-def ray_local() -> None:
-    """Two CPUs of this machine; left running, since other modules may use it too."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, ignore_reinit_error=True)
-
-
 @pytest.fixture
 def base(tmp_path):
     """A config tree over small files: downstream, two corpus sources and one suite."""

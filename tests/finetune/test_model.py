@@ -1,0 +1,115 @@
+"""The special token's first steps: its row, the adapter around it, and the merged model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from delia_ray.config import Finetune, Lora
+from delia_ray.errors import UserError
+from delia_ray.finetune.model import attach, initialise_rows, load_base, merge, warmup
+
+TOKENS = {"<sep>": "ab", "<new>": "cd"}
+SETTINGS = Finetune(lora=Lora(r=4, alpha=4, dropout=0.0))
+
+
+@pytest.fixture(params=["tied", "untied"])
+def tied(request: pytest.FixtureRequest) -> bool:
+    return request.param == "tied"
+
+
+@pytest.mark.parametrize("spare", [0, 16])
+@pytest.mark.parametrize("how", ["random", "mean", "description"])
+def test_only_the_new_rows_change(tmp_path, make_model, tied, spare, how) -> None:
+    path = str(make_model(tmp_path, tied=tied, spare=spare))
+    before = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model, tokenizer = load_base(path, TOKENS, torch.float32)
+    initialise_rows(model, path, tokenizer, TOKENS, how, seed=0)
+    ids = [tokenizer.convert_tokens_to_ids(t) for t in TOKENS]
+    known = len(AutoTokenizer.from_pretrained(path))
+    assert ids == [known, known + 1]
+    assert len(model.get_input_embeddings().weight) == (known + 16 if spare else 320)
+    for side in ("get_input_embeddings", "get_output_embeddings"):
+        old, new = getattr(before, side)().weight, getattr(model, side)().weight
+        assert torch.equal(old[:known], new[:known])
+        assert not torch.equal(new[ids[0]], new[ids[1]]) or how == "mean"
+        if how == "mean":
+            torch.testing.assert_close(new[ids[0]], old[:known].mean(0))
+        if how == "description":
+            words = tokenizer("ab", add_special_tokens=False)["input_ids"]
+            torch.testing.assert_close(new[ids[0]], old[words].mean(0))
+        if how == "random":
+            assert 0.5 < new[ids[0]].std() / old[:known].std() < 2
+
+
+def test_a_token_the_model_already_has_keeps_its_row(tmp_path, make_model) -> None:
+    path = str(make_model(tmp_path))
+    old = AutoModelForCausalLM.from_pretrained(path).get_input_embeddings().weight.clone()
+    model, tokenizer = load_base(path, {"<|user|>": "x"}, torch.float32)
+    initialise_rows(model, path, tokenizer, {"<|user|>": "x"}, "random", seed=0)
+    assert torch.equal(model.get_input_embeddings().weight, old)
+
+
+def test_a_description_is_needed_to_start_from_it(tmp_path, make_model) -> None:
+    path = str(make_model(tmp_path))
+    model, tokenizer = load_base(path, {"<sep>": ""}, torch.float32)
+    with pytest.raises(UserError, match="token_init=description.*<sep>"):
+        initialise_rows(model, path, tokenizer, {"<sep>": ""}, "description", seed=0)
+
+
+def _train_a_little(model, tokenizer) -> None:
+    ids = torch.tensor([tokenizer("one <sep> two <new> three")["input_ids"]])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.05)
+    for _ in range(5):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("spare", [0, 16])
+def test_trained_rows_travel_through_adapter_and_merge(tmp_path, make_model, tied, spare) -> None:
+    path = str(make_model(tmp_path / "base", tied=tied, spare=spare))
+    model, tokenizer = load_base(path, TOKENS, torch.float32)
+    initialise_rows(model, path, tokenizer, TOKENS, "random", seed=0)
+    ids = [tokenizer.convert_tokens_to_ids(t) for t in TOKENS]
+    first = model.get_input_embeddings().weight[ids].detach().clone()
+    tuned = attach(model, tokenizer, TOKENS, SETTINGS)
+    trained = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    lora = 2 * 4 * (16 * 4 + 16 * 4)  # layers x projections x (A + B) of rank 4
+    assert trained == lora + 2 * 16 * (1 if tied else 2), "the rows and LoRA, nothing else"
+    _train_a_little(tuned, tokenizer)
+    tuned.eval().save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    probe = torch.tensor([tokenizer("say <sep> or <new>")["input_ids"]])
+    with torch.no_grad():
+        expected = tuned(input_ids=probe).logits
+
+    fresh, _ = load_base(path, TOKENS, torch.float32)
+    plain = PeftModel.from_pretrained(fresh, tmp_path / "adapter").eval()
+    merge(path, Path(tmp_path / "adapter"), TOKENS, tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(plain(input_ids=probe).logits, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(merged(input_ids=probe).logits, expected, atol=1e-4, rtol=1e-4)
+    rows = merged.get_input_embeddings().weight
+    assert not torch.allclose(rows[ids], first, atol=1e-3), "the rows were trained"
+    base = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    known = len(AutoTokenizer.from_pretrained(path))
+    assert torch.equal(rows[:known], base.get_input_embeddings().weight[:known])
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("<sep>")["input_ids"] == [ids[0]]
+
+
+def test_missing_target_modules_are_named(tmp_path, make_model) -> None:
+    path = str(make_model(tmp_path))
+    model, tokenizer = load_base(path, {}, torch.float32)
+    settings = Finetune(lora=Lora(target_modules=["query_key_value"]))
+    with pytest.raises(UserError, match="query_key_value.*q_proj"):
+        attach(model, tokenizer, {}, settings)
+
+
+def test_the_rate_warms_up_and_stays() -> None:
+    settings = Finetune(lr=1.0, warmup_steps=4)
+    assert [warmup(s, settings) for s in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert warmup(0, Finetune(lr=1.0, warmup_steps=0)) == 1.0

@@ -1,0 +1,105 @@
+"""What a user sees when something is wrong: one clear paragraph and the right exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "RAY_ADDRESS": ""}
+
+
+def delia(
+    *arguments: str, cwd: Path, timeout: float = 120, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as users do; no terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "delia_ray.cli", *arguments], cwd=cwd, capture_output=True,
+        text=True, timeout=timeout, input=stdin, env=ENV,
+    )  # fmt: skip
+
+
+def rows(path: Path, count: int) -> Path:
+    turns = [
+        {"messages": [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}]}
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(t) + "\n" for t in turns))
+    return path
+
+
+BAD = {
+    "unknown key": (["mix.ratoi=3"], r"mix.ratoi is not a setting (did you mean mix.ratio?)"),
+    "missing recipe": (["nowhere.yaml"], "cannot read the recipe nowhere.yaml"),
+    "missing downstream": (
+        ["downstream={path: nowhere.jsonl}"],
+        "nowhere.jsonl",
+    ),
+    "missing corpus": (["corpus=[{path: nowhere/*.json}]"], "nowhere/*.json"),
+    "empty downstream": (["downstream={path: empty.jsonl}"], "empty.jsonl"),
+    "missing model": (["model=./nowhere"], "model=./nowhere: no such folder"),
+    "not a model": (["model=./folder"], "has no config.json"),
+    "no chat template": (["model=./mute"], "has no chat template"),
+    "unknown part of the world": (["corpus=[{path: x, format: miniature, rows: 3}]"], "corpus"),
+    "too many workers": (["finetune.workers=99"], "finetune.workers=99"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, make_model) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "empty.jsonl").touch()
+    (folder / "folder").mkdir()
+    mute = make_model(folder / "mute")
+    for file in mute.glob("chat_template*"):
+        file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_ends_at_once(case: str, place: Path) -> None:
+    overrides, message = BAD[case]
+    done = delia("run", *overrides, "name=bad", cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not list(place.glob("runs/**/manifest.json")), "nothing may look finished"
+
+
+@pytest.mark.ray
+def test_a_ratio_larger_than_the_pool(tmp_path: Path) -> None:
+    rows(tmp_path / "down.jsonl", 5)
+    rows(tmp_path / "pool.jsonl", 12)
+    done = delia(
+        "run", "downstream={path: down.jsonl, format: auto, rows: null}",
+        "corpus=[{path: pool.jsonl}]", "mix.ratio=3", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "mix.ratio=3 needs 15 diverse queries for 5 downstream rows" in done.stderr
+    assert "the corpus has 12" in done.stderr
+    assert "lower the ratio to 2" in done.stderr
+    assert [p.parts[-3] for p in tmp_path.glob("runs/**/manifest.json")] == ["ingest"]
+
+
+def test_show_prints_every_setting_with_its_meaning(tmp_path: Path) -> None:
+    done = delia("show", "mix.ratio=67", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "mix.ratio = 67" in done.stdout
+    assert "Diverse rows for each downstream row" in done.stdout
+    assert not list(tmp_path.iterdir()), "showing leaves nothing behind"
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert "self-sample" in delia("--help", cwd=tmp_path).stdout
+    assert delia("--version", cwd=tmp_path).stdout.startswith("delia-ray ")
+    assert delia("frobnicate", cwd=tmp_path).returncode == 2
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    for verb in ("report", "chat"):
+        done = delia(verb, str(tmp_path), cwd=tmp_path)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+        assert "is not a run's folder" in done.stderr

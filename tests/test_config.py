@@ -1,0 +1,87 @@
+"""The configuration tree: composition, documentation, and errors that help."""
+
+from pathlib import Path
+
+import pytest
+
+from delia_ray.config import RunConfig, describe, load_config
+from delia_ray.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "jobs" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
+def test_every_recipe_loads(recipe: Path) -> None:
+    assert isinstance(load_config([recipe]), RunConfig)
+
+
+def test_there_are_recipes() -> None:
+    assert {"demo.yaml", "hallucination_format.yaml"} <= {p.name for p in RECIPES}
+
+
+def test_the_packaged_demo_is_the_recipe() -> None:
+    packaged = ROOT / "delia_ray" / "miniature" / "demo.yaml"
+    assert (ROOT / "jobs" / "recipes" / "demo.yaml").resolve() == packaged.resolve()
+
+
+def test_files_compose_and_overrides_come_last(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("mix: {ratio: 67, max_length: 99}\nfinetune: {lr: 1e-3}\n")
+    two.write_text("mix: {ratio: 135}\n")
+    config = load_config([one, two], ["mix.max_length=100", "synthesize.engine.type=vllm"])
+    assert (config.mix.ratio, config.mix.max_length) == (135, 100)
+    assert config.finetune.lr == 1e-3
+    assert config.synthesize.engine.type == "vllm"
+
+
+def test_another_engine_does_not_inherit_keys(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("synthesize: {engine: {type: vllm, max_model_len: 512}}\n")
+    config = load_config([file], ["synthesize.engine.type=transformers"])
+    assert config.synthesize.engine.model_dump() == {
+        "type": "transformers", "replicas": 1, "batch_size": 64,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mix.ratoi=520", r"^mix\.ratoi is not a setting \(did you mean mix\.ratio\?\)$"),
+        ("modle=x", r"modle is not a setting \(did you mean model\?\)"),
+        ("mix.ratio=-1", r"mix\.ratio=-1: .*greater than or equal to 0"),
+        ("mix.ratio=many", r"mix\.ratio='many': .*valid number"),
+        ("finetune.zero=4", r"finetune\.zero=4: .*1, 2 or 3"),
+        ("name=a/b", r"name='a/b'"),
+        ("evaluate.summary=[nope]", r"evaluate\.summary names \['nope'\]"),
+        ("mix.ratio", r"neither a recipe file nor an override"),
+        ("mix={", r"not valid YAML"),
+        ("arms.base={}", r"'base' is the untrained model's name"),
+        ("synthesize.engine={type: vllm, batchsize: 2}", r"did you mean synthesize\.engine\.batch"),
+    ],
+)
+def test_mistakes_are_named(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config([], [override])
+
+
+def test_missing_and_broken_recipes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read the recipe .*nowhere\.yaml"):
+        load_config([tmp_path / "nowhere.yaml"])
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [1\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load_config([bad])
+    bad.write_text("- 1\n")
+    with pytest.raises(UserError, match="must hold settings"):
+        load_config([bad])
+
+
+def test_every_setting_is_documented() -> None:
+    undocumented = [key for key, _, text in describe(RunConfig()) if not text]
+    assert not undocumented
+
+
+def test_the_tree_survives_a_round_trip() -> None:
+    config = load_config([ROOT / "jobs" / "recipes" / "demo.yaml"])
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
