@@ -9,7 +9,7 @@ from delia_ray.errors import UserError
 from delia_ray.records import Message
 
 
-def chat(config: RunConfig, finetuned: Folder, arm: str, max_tokens: int) -> None:
+def chat(config: RunConfig, finetuned: Folder | None, arm: str, max_tokens: int) -> None:
     """Read user turns from standard input until its end; ``/new`` starts a new chat.
 
     A line that ends in a backslash goes on in the next one.
@@ -19,10 +19,12 @@ def chat(config: RunConfig, finetuned: Folder, arm: str, max_tokens: int) -> Non
     """
     if arm == "base":
         model = config.model
-    elif finetuned.exists(f"{arm}/merged"):
+    elif finetuned is not None:
         model = (finetuned / arm).download("merged")
     else:
-        raise UserError(f"arm {arm} of this run is not trained yet; finish it with `delia run`")
+        raise UserError(
+            f"arm {arm} of this run is not trained yet; finish it with `delia finetune`"
+        )
     generate = make_engine(TransformersEngine(), model).load()
     tty = sys.stdin.isatty()
     print(f"{arm} of {config.name}; /new for a new chat, Ctrl-D to leave")

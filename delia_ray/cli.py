@@ -89,9 +89,11 @@ def _run(parsed: argparse.Namespace) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> None:
-    config, plan = _finished(parsed.run)
-    plan.folder("report").remove("manifest.json")
-    _execute(config, "report")
+    from delia_ray import pipeline
+
+    run = open_storage(parsed.run)
+    pipeline.report_again(run)
+    print(f"{run}/report.html")
 
 
 def _execute(config: RunConfig, until: str) -> None:
@@ -120,26 +122,16 @@ def _show(parsed: argparse.Namespace) -> None:
 
 
 def _chat(parsed: argparse.Namespace) -> None:
+    from delia_ray import pipeline
     from delia_ray.chat import chat
 
-    config, plan = _finished(parsed.run)
+    config, folders = pipeline.finished(open_storage(parsed.run))
     if parsed.arm != "base" and parsed.arm not in config.arms:
         raise UserError(f"--arm {parsed.arm}: the run has base, {', '.join(config.arms)}")
-    chat(config, plan.folder("finetune"), parsed.arm, parsed.max_tokens)
+    chat(config, folders.get("finetune"), parsed.arm, parsed.max_tokens)
 
 
 # --- pieces ---------------------------------------------------------------------------
-
-
-def _finished(run: str) -> tuple[RunConfig, Any]:
-    """The configuration and plan of an existing run."""
-    from delia_ray import pipeline
-
-    folder = Folder(open_storage(run).url)
-    if not folder.exists("config.json"):
-        raise UserError(f"{run} is not a run's folder: it has no config.json")
-    config = RunConfig.model_validate(folder.read_json("config.json"))
-    return config, pipeline.plan(config)
 
 
 @contextlib.contextmanager

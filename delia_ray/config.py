@@ -14,12 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from delia_ray.errors import UserError
-
-REWORD_PROMPT = (
-    "Say the following request in other words. Keep names, numbers and special tokens "
-    "such as <sep> exactly as they stand. Do not answer the request and do not explain "
-    "what a special token means.\n\n{request}"
-)
+from delia_ray.miniature.world import REWORD_PROMPT
 
 
 class Settings(BaseModel):

@@ -27,6 +27,9 @@ from delia_ray.synthesize.stage import STAGE as SYNTHESIZE
 STAGES: tuple[Stage, ...] = (INGEST, SYNTHESIZE, MIX, FINETUNE, EVALUATE, REPORT)
 PUBLISHED = ("report.html", "results.json")
 """Files of the report that are copied to the run's own folder."""
+CURRENT = "stages.json"
+"""Stage -> fingerprint of what the run last used; read where no plan can be made any more,
+because the user's own files have moved on."""
 
 
 class Watcher(Protocol):
@@ -93,14 +96,17 @@ def run(config: RunConfig, watcher: Watcher | None = None, until: str = REPORT.n
     """
     plans = plan(config)
     plans.run.write_json("config.json", config.model_dump(mode="json"))
+    current: dict[str, str] = {}
     for number, stage in enumerate(_up_to(until), start=1):
         manifest = plans.folder(stage.name).manifest()
         skipped = manifest is not None
         if manifest is None:
             progress = watcher.begin(number, stage) if watcher else silent
             manifest = _run_stage(stage, plans, progress)
+        current[stage.name] = manifest["fingerprint"]
+        plans.run.write_json(CURRENT, current)
         if stage is REPORT:
-            _publish_report(plans)
+            _publish_report(plans.run, plans.folder(REPORT.name))
         if watcher:
             watcher.end(number, stage, manifest, skipped)
     return plans
@@ -133,10 +139,36 @@ def _run_stage(stage: Stage, plans: Plan, progress: Progress) -> dict[str, Any]:
     return manifest
 
 
-def _publish_report(plans: Plan) -> None:
-    made = plans.folder(REPORT.name)
+def _publish_report(run: Folder, made: Folder) -> None:
     for name in PUBLISHED:
-        plans.run.write_bytes(name, made.read_bytes(name))
+        run.write_bytes(name, made.read_bytes(name))
+
+
+def finished(run: Folder) -> tuple[RunConfig, dict[str, Folder]]:
+    """The configuration of an existing run and the folders of its finished stages.
+
+    Raises:
+        UserError: ``run`` is not a run's folder.
+    """
+    if not run.exists("config.json"):
+        raise UserError(f"{run} is not a run's folder: it has no config.json")
+    config = RunConfig.model_validate(run.read_json("config.json"))
+    current = run.read_json(CURRENT) if run.exists(CURRENT) else {}
+    return config, {stage: run / stage / mark for stage, mark in current.items()}
+
+
+def report_again(run: Folder) -> None:
+    """Write the report of a finished run again, from what its stages left.
+
+    Raises:
+        UserError: a stage is missing.
+    """
+    config, folders = finished(run)
+    if missing := [name for name in REPORT.needs if name not in folders]:
+        raise UserError(f"{run}: unfinished: {', '.join(missing)}; finish it with `delia run`")
+    out = folders.get(REPORT.name, run / REPORT.name / "again")
+    REPORT.run(StageRun(config, run, out, folders))
+    _publish_report(run, out)
 
 
 def versions() -> dict[str, str]:

@@ -56,6 +56,14 @@ def test_another_engine_does_not_inherit_keys(tmp_path: Path) -> None:
         ("evaluate.summary=[nope]", r"evaluate\.summary names \['nope'\]"),
         ("mix.ratio", r"neither a recipe file nor an override"),
         ("mix={", r"not valid YAML"),
+        (
+            "evaluate={suites: [{name: mean, path: plain, format: miniature}], summary: []}",
+            r"'mean' is the summary's name",
+        ),
+        (
+            "evaluate={suites: [{name: a, path: p, metrics: [{name: field_accuracy}]}]}",
+            r"field_accuracy, and no other metric, needs `field`",
+        ),
         ("arms.base={}", r"'base' is the untrained model's name"),
         ("synthesize.engine={type: vllm, batchsize: 2}", r"did you mean synthesize\.engine\.batch"),
     ],

@@ -26,71 +26,79 @@ from delia_ray.finetune.progress import PROGRESS
 from delia_ray.models import locate
 from delia_ray.records import METRIC_POINT, conform, digest
 
+CURVE = "curve.parquet"
+"""Written last for each arm: an arm that has it is done."""
 _SECONDS_BETWEEN_PROGRESS = 1.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know; all of it plain data or URLs."""
+    """What the workers need to know; all of it plain data or URLs."""
 
     config: RunConfig
-    arm: str
     mix: Folder
     out: Folder
 
 
 def train(job: Job) -> None:
-    """Train, save ``adapter``, ``merged`` and ``curve.parquet`` to ``job.out``.
+    """Train every arm that is not done: ``<arm>/adapter``, ``merged`` and ``curve.parquet``.
 
     Runs inside ``ray.train``: the process group is set up, and ``get_checkpoint`` gives the
-    last checkpoint after a restart.
+    last checkpoint after a restart. One group of workers trains all arms, because starting
+    one costs as much as some hundred steps of a small model.
     """
     import deepspeed
     from deepspeed.ops.op_builder import ShareMemCommBuilder
-    from ray import train as ray_train
 
     # On a CPU DeepSpeed 0.19 compiles this operator at start (half a minute, and a compiler
     # on every node) for an all-reduce that only inference uses.
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
-    settings, seed = job.config.finetune, job.config.seed
-    torch.set_num_threads(settings.cpus_per_worker)
+    torch.set_num_threads(job.config.finetune.cpus_per_worker)
+    sequences = job.mix.read_table("sequences.parquet")
+    for arm in job.config.arms:
+        if not (job.out / arm).exists(CURVE):
+            order = job.mix.read_table(f"order-{arm}.parquet")["sequence"].to_numpy()
+            _train_arm(job, arm, Steps(sequences, order, job.config.finetune.batch_size))
+
+
+def _train_arm(job: Job, arm: str, steps: Steps) -> None:
+    import deepspeed
+    from ray import train as ray_train
+
+    settings, seed, tokens = job.config.finetune, job.config.seed, job.config.downstream
     rank, world = dist.get_rank(), dist.get_world_size()
-    steps = Steps(
-        job.mix.read_table("sequences.parquet"),
-        job.mix.read_table(f"order-{job.arm}.parquet")["sequence"].to_numpy(),
-        settings.batch_size,
-    )
-    tokens = job.config.downstream.special_tokens
     path = locate(job.config.model)
     torch.manual_seed(seed)  # the adapter's first values, equal on all ranks
-    model, tokenizer = load_base(path, tokens, _dtype(settings.precision))
-    initialise_rows(model, path, tokenizer, tokens, settings.token_init, seed)
-    model = attach(model, tokenizer, tokens, settings)
+    model, tokenizer = load_base(path, tokens.special_tokens, _dtype(settings.precision))
+    initialise_rows(model, path, tokenizer, tokens.special_tokens, settings.token_init, seed)
+    model = attach(model, tokenizer, tokens.special_tokens, settings)
     passes = math.ceil(math.ceil(settings.batch_size / world) / settings.micro_batch_size)
     engine, *_ = deepspeed.initialize(
         model=model,
         model_parameters=[p for p in model.parameters() if p.requires_grad],
         config=deepspeed_config(settings, world, passes),
     )
-    start, curve = _resume(engine, ray_train.get_checkpoint())
+    start, curve = _resume(engine, ray_train.get_checkpoint(), arm)
     told = 0.0
     for step in range(start, len(steps)):
-        torch.manual_seed(int(digest([seed, job.arm, step, rank], 12), 16))  # dropout
+        torch.manual_seed(int(digest([seed, arm, step, rank], 12), 16))  # dropout
         curve.append(_step(engine, steps, step, settings, rank, world))
         if rank == 0 and time.monotonic() - told > _SECONDS_BETWEEN_PROGRESS:
             told = time.monotonic()
-            job.out.write_json(PROGRESS, {**curve[-1], "steps": len(steps)})
+            job.out.write_json(PROGRESS, {"arm": arm, "steps": len(steps), **curve[-1]})
         if (step + 1) % settings.checkpoint_every == 0 and step + 1 < len(steps):
-            _save(engine, ray_train, step + 1, curve)
+            _save(engine, ray_train, arm, step + 1, curve)
     with tempfile.TemporaryDirectory() as scratch:
         adapter, merged = Path(scratch) / "adapter", Path(scratch) / "merged"
         save_adapter(engine.module, tokenizer, adapter, settings.zero)
         if rank == 0:
-            merge(path, adapter, tokens, merged)
-            job.out.upload(adapter, "adapter")
-            job.out.upload(merged, "merged")
-            job.out.write_table("curve.parquet", conform(curve, METRIC_POINT))
+            out = job.out / arm
+            merge(path, adapter, tokens.special_tokens, merged)
+            out.upload(adapter, "adapter")
+            out.upload(merged, "merged")
+            out.write_table(CURVE, conform(curve, METRIC_POINT))
     dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
+    engine.destroy()
 
 
 def deepspeed_config(settings: Any, world: int, passes: int) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def _step(
     }
 
 
-def _save(engine: Any, ray_train: Any, step: int, curve: list[dict[str, Any]]) -> None:
+def _save(engine: Any, ray_train: Any, arm: str, step: int, curve: list[dict[str, Any]]) -> None:
     """Every rank writes its part; Ray Train puts them together and publishes them."""
     folder = tempfile.mkdtemp(prefix="delia-checkpoint-")
     engine.save_checkpoint(
@@ -156,23 +164,25 @@ def _save(engine: Any, ray_train: Any, step: int, curve: list[dict[str, Any]]) -
         exclude_frozen_parameters=True,
     )  # fmt: skip
     if dist.get_rank() == 0:
-        Path(folder, "curve.json").write_text(json.dumps(curve))
+        Path(folder, "curve.json").write_text(json.dumps({"arm": arm, "curve": curve}))
     ray_train.report(
         {"step": step},
         checkpoint=ray_train.Checkpoint.from_directory(folder),
-        checkpoint_dir_name=f"step_{step:08d}",
+        checkpoint_dir_name=f"{arm}_step_{step:08d}",
         delete_local_checkpoint_after_upload=True,
     )
 
 
-def _resume(engine: Any, checkpoint: Any) -> tuple[int, list[dict[str, Any]]]:
-    """(steps already done, their curve)."""
+def _resume(engine: Any, checkpoint: Any, arm: str) -> tuple[int, list[dict[str, Any]]]:
+    """(steps of ``arm`` already done, their curve)."""
     if checkpoint is None:
         return 0, []
     with checkpoint.as_directory() as folder:
+        saved = json.loads(Path(folder, "curve.json").read_text())
+        if saved["arm"] != arm:  # of an arm that was done after it
+            return 0, []
         _, state = engine.load_checkpoint(f"{folder}/deepspeed", load_module_strict=False)
-        curve = json.loads(Path(folder, "curve.json").read_text())
-    return int(state["step"]), curve
+    return int(state["step"]), saved["curve"]
 
 
 def _dtype(precision: str) -> torch.dtype:

@@ -12,8 +12,6 @@ from delia_ray.errors import DeliaError
 from delia_ray.models import fingerprint
 from delia_ray.stage import Outcome, Stage, StageRun
 
-DONE = "arm.json"
-
 
 def settings(config: RunConfig) -> dict[str, Any]:
     """How each arm is trained; what it is trained on comes from the mix."""
@@ -30,24 +28,31 @@ def settings(config: RunConfig) -> dict[str, Any]:
 
 def run(stage: StageRun) -> Outcome:
     """Leave ``<arm>/adapter``, ``<arm>/merged`` and ``<arm>/curve.parquet`` for each arm."""
-    counts: dict[str, Any] = {"workers": stage.config.finetune.workers,
-                              "zero": stage.config.finetune.zero, "arms": {}}  # fmt: skip
-    for number, arm in enumerate(stage.config.arms):
-        out = stage.out / arm
-        if not out.exists(DONE):
-            _train(stage, arm, out, number)
-            out.write_json(DONE, _summarise(out))
-        counts["arms"][arm] = out.read_json(DONE)
+    arms = list(stage.config.arms)
+    if any(_missing(stage, arm) for arm in arms):
+        _train(stage)
+    if missing := [arm for arm in arms if _missing(stage, arm)]:
+        raise DeliaError(f"training ended without a result for {missing}; see the run's log")
+    own = stage.config.finetune
+    counts: dict[str, Any] = {
+        "workers": own.workers,
+        "zero": own.zero,
+        "arms": {arm: _summarise(stage.out / arm) for arm in arms},
+    }
     said = " | ".join(
         f"{arm} {c['steps']} steps, loss {c['loss']:.3f}" for arm, c in counts["arms"].items()
     )
-    return Outcome(counts, f"{said}; {counts['workers']} workers, ZeRO-{counts['zero']}")
+    return Outcome(counts, f"{said}; {own.workers} workers, ZeRO-{own.zero}")
 
 
 STAGE = Stage("finetune", version=1, needs={"mix": ()}, settings=settings, run=run)
 
 
-def _train(stage: StageRun, arm: str, out: Folder, number: int) -> None:
+def _missing(stage: StageRun, arm: str) -> bool:
+    return not (stage.out / arm).exists("curve.parquet")  # the last file that an arm writes
+
+
+def _train(stage: StageRun) -> None:
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -60,29 +65,26 @@ def _train(stage: StageRun, arm: str, out: Folder, number: int) -> None:
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": Job(stage.config, arm, stage.inputs["mix"], out)},
+        train_loop_config={"job": Job(stage.config, stage.inputs["mix"], stage.out)},
         scaling_config=ScalingConfig(
             num_workers=own.workers, use_gpu=gpus > 0, resources_per_worker=resources
         ),
         run_config=RunConfig(
             # The same place and name again: Ray Train then goes on at the last checkpoint.
-            storage_path=str(out),
+            storage_path=str(stage.out),
             name="train",
             failure_config=FailureConfig(max_failures=own.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
-    arms = len(stage.config.arms)
     stop = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(stage, arm, out, number / arms, 1 / arms, stop))
+    watcher = threading.Thread(target=_watch, args=(stage, stop))
     watcher.start()
     try:
         trainer.fit()
     finally:
         stop.set()
         watcher.join()
-    if not out.exists("curve.parquet"):
-        raise DeliaError(f"training of arm {arm} ended without a result; see the run's log")
 
 
 def _worker(settings: dict[str, Any]) -> None:
@@ -91,22 +93,19 @@ def _worker(settings: dict[str, Any]) -> None:
     train(settings["job"])
 
 
-def _watch(
-    stage: StageRun, arm: str, out: Folder, base: float, share: float, stop: threading.Event
-) -> None:
+def _watch(stage: StageRun, stop: threading.Event) -> None:
     """Show what rank 0 last wrote: workers may be anywhere, the run's folder is shared."""
     from delia_ray.finetune.progress import PROGRESS
 
+    arms = list(stage.config.arms)
     while not stop.wait(1.0):
-        if not out.exists(PROGRESS):
-            stage.progress(base, 1, f"{arm}: starting workers")
+        if not stage.out.exists(PROGRESS):
+            stage.progress(0, 1, "starting workers")
             continue
-        point = out.read_json(PROGRESS)
-        part = point["step"] / point["steps"]
-        stage.progress(
-            base + share * part, 1,
-            f"{arm}: step {point['step']}/{point['steps']}, loss {point['loss']:.3f}",
-        )  # fmt: skip
+        point = stage.out.read_json(PROGRESS)
+        done = (arms.index(point["arm"]) + point["step"] / point["steps"]) / len(arms)
+        said = f"{point['arm']}: step {point['step']}/{point['steps']}, loss {point['loss']:.3f}"
+        stage.progress(done, 1, said)
 
 
 def _summarise(out: Folder) -> dict[str, Any]:

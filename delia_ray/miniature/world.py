@@ -19,10 +19,13 @@ from delia_ray.miniature import phrasings as say
 from delia_ray.miniature import vocabulary as voc
 
 REWORD_PROMPT = (
-    "Say the following request in other words. Keep names, numbers and special tokens such as "
-    "<sep> exactly as they stand. Do not answer the request and do not explain what a special "
-    "token means.\n\n{request}"
+    "Say the following request in other words. Keep names, numbers and anything in angle "
+    "brackets exactly as they stand. Do not answer the request and do not explain it."
+    "\n\n{request}"
 )
+"""How rewording is asked for; also the default of ``synthesize.reword.prompt``. It shows no
+token in angle brackets itself: a tokenizer would make one piece of it, and copying that piece
+would never be learned."""
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ from delia_ray.config import Metric, RunConfig, Suite
 from delia_ray.engines import Request
 from delia_ray.errors import UserError
 from delia_ray.evaluate.scoring import assemble, check_suite, labels, score_suite
-from delia_ray.evaluate.stage import settings, shares
+from delia_ray.evaluate.stage import shares
 from delia_ray.evaluate.table import cell, table
 
 HOW = {"resamples": 200, "confidence": 0.95, "seed": 0}
@@ -52,8 +52,6 @@ def test_suites_that_cannot_be_scored_fail_early() -> None:
         check_suite(suite("s"), ["a", None])
     with pytest.raises(UserError, match="suite s: field_accuracy"):
         check_suite(suite("s", Metric(name="field_accuracy", field="x")), ["a"])
-    with pytest.raises(UserError, match="'mean' names the average"):
-        settings(config(suite("mean"), summary=[]))
 
 
 def scored(conf: RunConfig, right: dict[str, list[int]]):

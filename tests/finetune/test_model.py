@@ -55,7 +55,7 @@ def test_a_token_the_model_already_has_keeps_its_row(tmp_path, make_model) -> No
 def test_a_description_is_needed_to_start_from_it(tmp_path, make_model) -> None:
     path = str(make_model(tmp_path))
     model, tokenizer = load_base(path, {"<sep>": ""}, torch.float32)
-    with pytest.raises(UserError, match="token_init=description.*<sep>"):
+    with pytest.raises(UserError, match=r"token_init=description.*<sep>"):
         initialise_rows(model, path, tokenizer, {"<sep>": ""}, "description", seed=0)
 
 
@@ -105,7 +105,7 @@ def test_missing_target_modules_are_named(tmp_path, make_model) -> None:
     path = str(make_model(tmp_path))
     model, tokenizer = load_base(path, {}, torch.float32)
     settings = Finetune(lora=Lora(target_modules=["query_key_value"]))
-    with pytest.raises(UserError, match="query_key_value.*q_proj"):
+    with pytest.raises(UserError, match=r"query_key_value.*q_proj"):
         attach(model, tokenizer, {}, settings)
 
 

@@ -81,9 +81,9 @@ def test_the_rows_of_the_mix_are_counted(prepared) -> None:
     assert all(kinds[i : i + 4].count("downstream") == 1 for i in range(0, 48, 4))
 
 
-@pytest.mark.parametrize(("workers", "zero"), [(2, 1), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("workers", "zero"), [(2, 2), (2, 3)])
 def test_every_zero_stage_trains_the_same_adapter(trained, workers: int, zero: int) -> None:
-    reference = load_file(trained(1, 2) / "adapter" / "adapter_model.safetensors")
+    reference = load_file(trained(1, 1) / "adapter" / "adapter_model.safetensors")
     adapter = load_file(trained(workers, zero) / "adapter" / "adapter_model.safetensors")
     assert adapter.keys() == reference.keys()
     for name, value in adapter.items():

@@ -17,11 +17,7 @@ class FieldAccuracy(RowMetric):
 
     def __init__(self, settings: Metric) -> None:
         super().__init__(settings)
-        if not settings.field:
-            raise UserError(
-                "the metric field_accuracy needs `field`, the key whose value counts, for "
-                "example {name: field_accuracy, field: label}"
-            )
+        assert settings.field is not None  # the config sees to it
         self.field = settings.field
 
     def check(self, references: Sequence[str]) -> None:
