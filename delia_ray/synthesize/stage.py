@@ -159,8 +159,11 @@ class _Synthesis:
             kept = sum(a["reason"] is None for a in answers)
             if kept >= self.needed or self.asked == self.pool:
                 break
-            short = self.needed - kept
-            self.asked = min(self.pool, self.asked + short + math.ceil(short * 0.2) + 8)
+            # Each pass starts the engines anew, so it asks for what should suffice at the
+            # share of good answers seen so far.
+            share = max(kept / len(answers), 0.02)
+            more = math.ceil((self.needed - kept) / share * (1 + self.config.slack)) + 8
+            self.asked = min(self.pool, self.asked + more)
         if kept < self.needed and not self.stage.config.mix.repeat:
             raise self._too_few_kept(answers, kept)
         return self._cut(answers), self._judge_rewordings([done[r.key] for r in rewords])
