@@ -25,6 +25,9 @@ def chat(config: RunConfig, finetuned: Folder | None, arm: str, max_tokens: int)
         raise UserError(
             f"arm {arm} of this run is not trained yet; finish it with `delia finetune`"
         )
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     generate = make_engine(TransformersEngine(), model).load()
     tty = sys.stdin.isatty()
     print(f"{arm} of {config.name}; /new for a new chat, Ctrl-D to leave")

@@ -111,10 +111,10 @@ def test_a_new_suite_trains_nothing_again(finished: tuple[Path, str], place: Pat
 def test_one_can_talk_to_it(finished: tuple[Path, str], place: Path) -> None:
     done = delia(
         "chat", str(finished[0]), "--arm", "base", cwd=place,
-        stdin="cat sun dog\\\n\\\nReverse the words.\n", timeout=120,
+        stdin="cat rope bird\\\n\\\nReverse the words.\n", timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().splitlines()[-1] == "dog sun cat"
+    assert done.stdout.strip().splitlines()[-1] == "bird rope cat"
 
 
 def _start(place: Path, name: str) -> subprocess.Popen[bytes]:

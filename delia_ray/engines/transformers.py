@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from delia_ray.config import TransformersEngine
 from delia_ray.engines import Completion, Generate, Request
 from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids
@@ -49,7 +51,7 @@ class Transformers:
         def answer(batch: list[Request]) -> list[Completion]:
             try:
                 return _answer(model, tokenizer, ends, batch)
-            except (ValueError, IndexError, RuntimeError) as error:
+            except (ValueError, TypeError, IndexError, RuntimeError, TemplateError) as error:
                 if len(batch) == 1:
                     text = f"{type(error).__name__}: {error}"
                     return [Completion(batch[0].key, "", "error", 0, 0, text)]
@@ -157,7 +159,7 @@ class _SeededSampling:
 
 
 def _length(request: Request) -> int:
-    return sum(len(m["content"]) for m in request.messages)
+    return sum(len(m["content"] or "") for m in request.messages)
 
 
 def _plain(column: Any) -> list[Any]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from delia_ray.config import VllmEngine
 from delia_ray.engines import Completion, Generate, Request
 from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids
@@ -117,11 +119,20 @@ class Vllm:
 
 def _before(row: dict[str, Any], model: str) -> dict[str, Any]:
     tokenizer = _tokenizer(locate(model))
-    messages = [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+    ids, error = [], ""
+    try:
+        ids = prompt_ids(
+            tokenizer, [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
+        )
+    except (TemplateError, TypeError, ValueError) as problem:
+        # Templates refuse some chats. The engine then refuses the empty prompt, and only this
+        # row is lost; an exception here would end the whole dataset.
+        error = f"{type(problem).__name__}: {problem}"
     return {
         "key": row["key"],
-        "tokenized_prompt": prompt_ids(tokenizer, messages),  # type: ignore[arg-type]
+        "tokenized_prompt": ids,
         "sampling_params": _sampling(row),
+        "prompt_error": error,
     }
 
 
@@ -138,7 +149,7 @@ def _sampling(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _after(row: dict[str, Any], ends: frozenset[int]) -> dict[str, Any]:
-    error = row.get("__inference_error__") or ""
+    error = row["prompt_error"] or row.get("__inference_error__") or ""
     ids = row.get("generated_tokens")
     # ray.data.llm does not hand on vLLM's finish_reason; the last id tells it, since vLLM
     # keeps the end-of-turn token among the ids though not in the text.

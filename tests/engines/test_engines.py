@@ -1,5 +1,7 @@
 """Chat in, text out: both engines on the shipped miniature."""
 
+from typing import Any
+
 import pytest
 
 from delia_ray.config import AutoEngine, TransformersEngine, VllmEngine
@@ -7,6 +9,8 @@ from delia_ray.engines import Request, make_engine, resolve
 from delia_ray.errors import UserError
 from delia_ray.miniature import rows
 
+NO_CONTENT: Any = [{"role": "user", "content": None}]
+"""A chat that the template cannot render."""
 CHATS = [row["messages"] for row in rows("other_formats", 24)]
 
 
@@ -72,11 +76,12 @@ def test_vllm_answers_like_transformers(ray_local, local) -> None:
     again = [Request(f"again-{r.key}", *list(vars(r).values())[1:]) for r in warm]
     warm = [Request(f"warm-{r.key}", *list(vars(r).values())[1:]) for r in warm]
     long = Request("long", [{"role": "user", "content": "€" * 3000}], max_tokens=4)
+    bad = Request("bad", NO_CONTENT, max_tokens=4)
     cut = Request("cut", CHATS[0][:-1], max_tokens=2)
     engine = make_engine(VllmEngine(batch_size=16, max_model_len=512), "miniature")
-    rows_ = engine.map(_dataset([*greedy, *warm, *again, long, cut])).take_all()
+    rows_ = engine.map(_dataset([*greedy, *warm, *again, long, bad, cut])).take_all()
     found = {r["key"]: r for r in rows_}
-    assert len(found) == len(rows_) == 24 * 3 + 2
+    assert len(found) == len(rows_) == 24 * 3 + 3
     expected = {a.key: a for a in local(greedy)}
     same = sum(found[k]["text"] == a.text for k, a in expected.items())
     assert same >= 23  # another summation order may turn one near tie
@@ -88,13 +93,16 @@ def test_vllm_answers_like_transformers(ray_local, local) -> None:
     assert all(found[f"warm-k{i}"]["text"] == found[f"again-k{i}"]["text"] for i in range(24))
     assert found["long"]["finish_reason"] == "error"
     assert found["long"]["error"]
+    assert found["bad"]["finish_reason"] == "error"
+    assert "TypeError" in found["bad"]["error"]
     assert found["cut"]["finish_reason"] == "length"
 
 
 @pytest.mark.ray
 def test_transformers_actors_isolate_a_bad_row(ray_local, local) -> None:
-    bad = Request("bad", [{"role": "user", "content": "x"}], max_tokens=0)
+    bad = Request("bad", NO_CONTENT, max_tokens=4)
     engine = make_engine(TransformersEngine(batch_size=8), "miniature")
     found = {r["key"]: r for r in engine.map(_dataset([*_requests(), bad])).take_all()}
     assert found["bad"]["finish_reason"] == "error"
+    assert "TypeError" in found["bad"]["error"]
     assert [found[f"k{i}"]["text"] for i in range(24)] == [a.text for a in local(_requests())]

@@ -208,4 +208,4 @@ def test_a_source_that_gives_nothing(content, message, base, ray_local, tmp_path
 
 def test_the_stage_is_named():
     assert STAGE.name == "ingest"
-    assert STAGE.needs == ()
+    assert STAGE.needs == {}
