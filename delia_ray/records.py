@@ -58,7 +58,7 @@ REJECT = pa.schema(
 
 ANSWER = pa.schema(
     [
-        _field("id", pa.string(), "of the query"),
+        _field("id", pa.string(), "of the query; further samples of it end in -2, -3 ..."),
         _field("source", pa.string(), "of the query"),
         _field("prompt", MESSAGES, "the query as training sees it (without the reference turn)"),
         _field("answer", pa.string(), "the model's own answer"),
@@ -74,6 +74,8 @@ REWORDING = pa.schema(
         _field("id", pa.string(), "of the downstream row"),
         _field("variant", pa.int32(), "1 .. synthesize.reword.per_row; 0 is the original"),
         _field("prompt", MESSAGES, "the reworded prompt; content and system turns unchanged"),
+        _field("register", pa.string(), "the way to speak that was asked for"),
+        _field("placement", pa.string(), "where the instruction stands: after or before content"),
         _field("reason", pa.string(), "why it was set aside; null for kept rows", True),
     ]
 )

@@ -68,10 +68,16 @@ def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:
             f"finetune.gpus_per_worker={train.gpus_per_worker} x {train.workers} workers need "
             f"{gpus_wanted:g} GPUs, the cluster has {gpus:g}"
         )
-    replicas = getattr(config.synthesize.engine, "replicas", 1)
-    if not gpus and replicas > cpus:
+    engine = config.synthesize.engine
+    replicas = getattr(engine, "replica_range", (getattr(engine, "replicas", 1),))[0]
+    kwargs = getattr(engine, "kwargs", {})
+    each = kwargs.get("tensor_parallel_size", 1) * kwargs.get("pipeline_parallel_size", 1)
+    kind, there = ("GPUs", gpus) if gpus else ("CPUs", cpus)
+    if replicas * each > there:
         raise UserError(
-            f"synthesize.engine.replicas={replicas} need {replicas} CPUs, the cluster has {cpus:g}"
+            f"synthesize.engine.replicas={replicas} of {each} {kind} each (tensor_parallel_size "
+            f"x pipeline_parallel_size in its kwargs) need {replicas * each}, the cluster has "
+            f"{there:g}; lower them or join a larger cluster"
         )
 
 

@@ -36,6 +36,12 @@ class Request:
     top_p: float = 1.0
     seed: int = 0
     """Of this request alone, so an answer does not depend on its neighbours."""
+    schema: str = ""
+    """JSON schema (as JSON text) that the answer has to follow; empty for none."""
+    adapter: str = ""
+    """Folder of a LoRA adapter of the model that answers; empty for the model itself."""
+    turn: str = "assistant"
+    """Whose next turn is generated: ``assistant``, or ``user`` to have a query invented."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class Completion:
     """``stop``: the model ended its turn; ``length``: cut off; ``error``: see ``error``."""
     prompt_tokens: int
     completion_tokens: int
+    seconds: float = 0.0
+    """From the engine's getting the request to the last token."""
     error: str = ""
 
 
@@ -56,6 +64,14 @@ Generate = Callable[[Sequence[Request]], list[Completion]]
 
 class Engine(Protocol):
     """The contract."""
+
+    settings: Any
+    replicas: tuple[int, int]
+    """Fewest and most engines that run side by side."""
+    gpus: int
+    """GPUs of each engine where the cluster has any."""
+    in_flight: int
+    """Requests that keep all engines busy and their queues full."""
 
     def __init__(self, settings: Any, model: str) -> None:
         """``model`` is a name for ``models.locate`` or a folder every node can read."""

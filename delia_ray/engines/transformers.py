@@ -1,5 +1,6 @@
 """Plain transformers generation: small models, small machines, and where vLLM is missing."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ class Transformers:
     def __init__(self, settings: TransformersEngine, model: str) -> None:
         self.settings = settings
         self.model = model
+        self.replicas = (settings.replicas, settings.replicas)
+        self.gpus = 1
+        self.in_flight = 4 * settings.replicas * settings.batch_size
 
     def map(self, requests: "Dataset") -> "Dataset":
         from ray.data import ActorPoolStrategy
@@ -54,7 +58,7 @@ class Transformers:
             except (ValueError, TypeError, IndexError, RuntimeError, TemplateError) as error:
                 if len(batch) == 1:
                     text = f"{type(error).__name__}: {error}"
-                    return [Completion(batch[0].key, "", "error", 0, 0, text)]
+                    return [Completion(batch[0].key, "", "error", 0, 0, 0.0, text)]
                 # One bad row must not take its batch along: ask each alone.
                 return [row for request in batch for row in answer([request])]
 
@@ -94,7 +98,8 @@ def _answer(
     import torch
     from transformers import LogitsProcessorList
 
-    prompts = [prompt_ids(tokenizer, r.messages) for r in requests]
+    began = time.monotonic()
+    prompts = [prompt_ids(tokenizer, r.messages, r.turn) for r in requests]
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends))
     ids = torch.full((len(prompts), width), pad)
@@ -124,7 +129,7 @@ def _answer(
         completions.append(
             Completion(
                 request.key, text, "stop" if stopped else "length", len(prompt),
-                len(kept) + stopped,
+                len(kept) + stopped, time.monotonic() - began,
             )
         )  # fmt: skip
     return completions

@@ -1,16 +1,18 @@
 """vLLM: many engines fed by ``ray.data.llm`` (map), or one in this process (load)."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from jinja2 import TemplateError
 
 from delia_ray.config import VllmEngine
 from delia_ray.engines import Completion, Generate, Request
-from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids
+from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids, prompts_ids
 from delia_ray.runtime import WORKER_ENV, has_gpu
 
 if TYPE_CHECKING:
@@ -28,41 +30,65 @@ class Vllm:
     def __init__(self, settings: VllmEngine, model: str) -> None:
         self.settings = settings
         self.model = model
+        self.replicas = settings.replica_range
+        kwargs = settings.kwargs
+        self.gpus = int(kwargs.get("tensor_parallel_size", 1)) * int(
+            kwargs.get("pipeline_parallel_size", 1)
+        )
+        # Ray Data hands an actor twice what it may work on at once.
+        self.in_flight = (
+            self.replicas[1] * settings.batch_size * (2 * settings.max_concurrent_batches + 1)
+        )
 
     def map(self, requests: "Dataset") -> "Dataset":
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
         gpu = has_gpu()
+        least, most = self.replicas
         config = vLLMEngineProcessorConfig(
             model_source=locate(self.model),
             engine_kwargs=self._engine_kwargs(gpu),
-            concurrency=self.settings.replicas,
+            concurrency=(least, most),
             batch_size=self.settings.batch_size,
+            max_concurrent_batches=self.settings.max_concurrent_batches,
             should_continue_on_error=True,
             log_engine_metrics=False,
             # Only the engine is an actor. The other stages of the processor would hold one
-            # more CPU each and starve the tasks that feed them on a small cluster; the
-            # prompt is rendered in ``before`` and vLLM turns ids into text itself.
+            # more CPU each and starve the tasks that feed them on a small cluster; prompts
+            # are rendered before it and vLLM turns ids into text itself.
             chat_template_stage=False,
             tokenize_stage=False,
             detokenize_stage=False,
             # Without this the engine asks for a GPU and waits for one for ever.
-            placement_group_config=None if gpu else {"bundles": [{"CPU": 1}]},
+            placement_group_config=None if gpu else {"bundles": [{"CPU": 1}] * self.gpus},
             runtime_env={"env_vars": {**WORKER_ENV, **({} if gpu else CPU_ENV)}},
         )
-        # One process each: left alone, Ray Data would start ten to a CPU, and each would spend
-        # more time on importing transformers than a whole pool of prompts takes to render.
-        light = {"num_cpus": 0.1, "concurrency": 1}
+        # A process for every four engines: left alone, Ray Data would start ten to a CPU, and
+        # each would spend more time on importing transformers than many prompts take to render.
+        before = {"num_cpus": 0.1, "concurrency": -(-most // 4)}
+        behind = {"num_cpus": 0.1, "concurrency": -(-most // 8)}
         processor = build_processor(
-            config,
-            preprocess=functools.partial(_before, model=self.model),
-            preprocess_map_kwargs=light,
+            config, preprocess_map_kwargs=before, postprocess_map_kwargs=behind
         )
+        # A block is a batch: with a number here, Ray Data would hold a smaller last block back
+        # until more rows come, and they may depend on its answers.
+        config.__dict__["batch_size"] = None
         stage = processor.get_stage_by_name("vLLMEngineStage")
+        # Not by assignment: that validates the stage again, which asks for a GPU.
+        stage.__dict__["fn"] = _final_only(stage.fn)
         # The defaults restart a dying engine for ever.
-        stage.map_batches_kwargs.update(max_restarts=3, max_task_retries=3)
+        restarts = self.settings.max_restarts
+        stage.map_batches_kwargs.update(max_restarts=restarts, max_task_retries=restarts)
+        rendered = requests.map_batches(
+            functools.partial(
+                _render, model=self.model, lora="enable_lora" in self._engine_kwargs(gpu)
+            ),
+            batch_size=None,
+            batch_format="pyarrow",
+            **before,
+        )
         after = functools.partial(_after, ends=end_ids(locate(self.model)))
-        return processor(requests).map(after, **light)
+        return processor(rendered).map(after, **behind)
 
     def load(self) -> Generate:
         import os
@@ -79,7 +105,7 @@ class Vllm:
 
         def generate(requests: Sequence[Request]) -> list[Completion]:
             outputs = llm.generate(
-                [{"prompt_token_ids": prompt_ids(tokenizer, r.messages)} for r in requests],
+                [{"prompt_token_ids": prompt_ids(tokenizer, r.messages, r.turn)} for r in requests],
                 [SamplingParams(**_sampling(vars(r))) for r in requests],
                 use_tqdm=False,
             )
@@ -98,7 +124,8 @@ class Vllm:
 
     def _engine_kwargs(self, gpu: bool) -> dict[str, Any]:
         """A fresh dict each time, because ``build_processor`` writes into it."""
-        kwargs: dict[str, Any] = {"disable_log_stats": True}
+        # Prompts share their beginnings: a system message, the request to reword.
+        kwargs: dict[str, Any] = {"disable_log_stats": True, "enable_prefix_caching": True}
         if self.settings.max_model_len:
             kwargs["max_model_len"] = self.settings.max_model_len
         if not gpu:
@@ -114,29 +141,83 @@ class Vllm:
                 enable_chunked_prefill=False,
                 max_num_batched_tokens=max(8192, longest),
             )
+        if self.settings.adapters:
+            ranks = [json.loads((Path(a) / "adapter_config.json").read_text())["r"]
+                     for a in self.settings.adapters]  # fmt: skip
+            kwargs.update(
+                enable_lora=True, max_loras=len(ranks), max_lora_rank=_lora_rank(max(ranks))
+            )
         return {**kwargs, **self.settings.kwargs}
 
 
-def _before(row: dict[str, Any], model: str) -> dict[str, Any]:
-    tokenizer = _tokenizer(locate(model))
-    ids, error = [], ""
-    try:
-        ids = prompt_ids(
-            tokenizer, [{"role": m["role"], "content": m["content"]} for m in row["messages"]]
-        )
-    except (TemplateError, TypeError, ValueError) as problem:
-        # Templates refuse some chats. The engine then refuses the empty prompt, and only this
-        # row is lost; an exception here would end the whole dataset.
-        error = f"{type(problem).__name__}: {problem}"
-    return {
-        "key": row["key"],
-        "tokenized_prompt": ids,
-        "sampling_params": _sampling(row),
-        "prompt_error": error,
+def _lora_rank(rank: int) -> int:
+    """The smallest rank vLLM has kernels for that holds ``rank``."""
+    return next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= rank), rank)
+
+
+def _final_only(stage: type[Any]) -> type[Any]:
+    """The engine actor of ``ray.data.llm``, told to report a request once.
+
+    Left alone, vLLM hands out every request again for each of its tokens, and the actor
+    drops all but the last.
+    """
+
+    class FinalOnly(stage):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            from vllm.sampling_params import RequestOutputKind
+
+            generate = self.llm.engine.generate
+
+            def final_only(*, sampling_params: Any, **others: Any) -> Any:
+                sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
+                return generate(sampling_params=sampling_params, **others)
+
+            self.llm.engine.generate = final_only
+
+    return FinalOnly
+
+
+def _render(batch: pa.Table, model: str, lora: bool) -> pa.Table:
+    """Requests to rows of the processor: token ids and sampling parameters only."""
+    path = locate(model)
+    tokenizer = _tokenizer(path)
+    requests = batch.to_pylist()
+    ids, errors = _ids(tokenizer, requests)
+    columns: dict[str, Any] = {
+        "key": [r["key"] for r in requests],
+        "tokenized_prompt": pa.array(ids, pa.list_(pa.int32())),
+        "sampling_params": [_sampling(r) for r in requests],
+        "prompt_error": errors,
     }
+    if lora:  # a row must name the base model where others name adapters
+        columns["model"] = [r["adapter"] or path for r in requests]
+    return pa.table(columns)
+
+
+def _ids(tokenizer: Any, requests: list[dict[str, Any]]) -> tuple[list[list[int]], list[str]]:
+    """Prompts as ids; a chat that the template refuses gets none and an error.
+
+    The engine then refuses the empty prompt, and only this row is lost; an exception here
+    would end the whole dataset.
+    """
+    if all(r["turn"] == "assistant" for r in requests):
+        with contextlib.suppress(TemplateError, TypeError, ValueError):
+            return prompts_ids(tokenizer, [r["messages"] for r in requests]), [""] * len(requests)
+    ids: list[list[int]] = []
+    errors: list[str] = []
+    for request in requests:
+        try:
+            ids.append(prompt_ids(tokenizer, request["messages"], request["turn"]))
+            errors.append("")
+        except (TemplateError, TypeError, ValueError) as problem:
+            ids.append([])
+            errors.append(f"{type(problem).__name__}: {problem}")
+    return ids, errors
 
 
 def _sampling(request: Mapping[str, Any]) -> dict[str, Any]:
+    schema = request["schema"]
     return {
         "temperature": float(request["temperature"]),
         "top_p": float(request["top_p"]),
@@ -145,6 +226,8 @@ def _sampling(request: Mapping[str, Any]) -> dict[str, Any]:
         # The end-of-turn token is cut off by vLLM; any other control token in an answer is
         # the model's mistake and has to be seen.
         "skip_special_tokens": False,
+        # As text: as a dict, Arrow would merge the schemas of all rows into one.
+        "structured_outputs": {"json": schema} if schema else None,
     }
 
 
@@ -160,6 +243,7 @@ def _after(row: dict[str, Any], ends: frozenset[int]) -> dict[str, Any]:
         "finish_reason": "error" if error else "stop" if ended else "length",
         "prompt_tokens": 0 if error else int(row["num_input_tokens"]),
         "completion_tokens": 0 if error else int(row["num_generated_tokens"]),
+        "seconds": 0.0 if error else float(row["time_taken_llm"]),
         "error": str(error),
     }
 

@@ -21,7 +21,7 @@ from delia_ray.miniature import vocabulary as voc
 REWORD_PROMPT = (
     "Say the following request in other words. Keep names, numbers and anything in angle "
     "brackets exactly as they stand. Do not answer the request and do not explain it."
-    "\n\n{request}"
+    "{register}\n\n{request}"
 )
 """How rewording is asked for; also the default of ``synthesize.reword.prompt``. It shows no
 token in angle brackets itself: a tokenizer would make one piece of it, and copying that piece
@@ -275,7 +275,7 @@ def lesson(rng: random.Random) -> list[dict[str, str]]:
     query, answer = draw_query(rng)
     if at < 0.17:
         here, answer = draw_rewording(rng)
-        messages = single(REWORD_PROMPT.format(request=here), answer)
+        messages = single(REWORD_PROMPT.format(request=here, register=""), answer)
     elif at < 0.33:  # the prompt of self-sampling: the same query again, after a reference
         messages = single(query, draw_reference(rng, answer)) + single(query, answer)
     elif at < 0.37:

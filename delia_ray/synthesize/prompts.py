@@ -30,12 +30,23 @@ def split_instruction(text: str, part: str) -> tuple[str, str]:
     return (found["content"], found["instruction"]) if found else ("", text)
 
 
-def reword(template: str, instruction: str) -> list[Message]:
-    """The chat that asks for ``instruction`` in other words."""
-    return [{"role": "user", "content": template.replace("{request}", instruction.strip())}]
+def reword(template: str, instruction: str, register: str = "") -> list[Message]:
+    """The chat that asks for ``instruction`` in other words, spoken in ``register``."""
+    # The request last: what it says is text, even where it looks like a slot.
+    text = template.replace("{register}", register).replace("{request}", instruction.strip())
+    return [{"role": "user", "content": text}]
 
 
-def with_instruction(prompt: Sequence[Message], part: str, instruction: str) -> list[Message]:
-    """``prompt`` with the instruction of its last turn replaced; all else stays as it is."""
+def with_instruction(
+    prompt: Sequence[Message], part: str, instruction: str, placement: str = "after"
+) -> list[Message]:
+    """``prompt`` with the instruction of its last turn replaced; all else stays as it is.
+
+    ``placement`` is ``after`` the content, where it stood, or ``before`` it; without content
+    both are the same.
+    """
     content, _ = split_instruction(prompt[-1]["content"], part)
-    return [*prompt[:-1], {"role": prompt[-1]["role"], "content": content + instruction}]
+    text = content + instruction
+    if placement == "before" and content.strip():
+        text = f"{instruction}\n\n{content.strip()}"
+    return [*prompt[:-1], {"role": prompt[-1]["role"], "content": text}]

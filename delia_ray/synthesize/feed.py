@@ -1,0 +1,87 @@
+"""A dataset whose rows are decided while it runs.
+
+Ray Data starts an engine with a dataset and ends it with the dataset. Which queries are
+asked depends on answers that came before (some are set aside and replaced; a model that
+invents the queries has to answer them next), and starting engines again costs minutes. So
+the source of the dataset is a queue: block i of it is whatever is put i-th, and reading it
+waits until that is there. Reading is a pure function of i, so Ray can repeat it after a
+node was lost.
+"""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+
+class Feed:
+    """At most ``blocks`` tables for one dataset; lives on the node of the driver."""
+
+    def __init__(self, blocks: int, readers: int) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.queue: Any = ray.remote(_Queue).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.blocks, self.readers = blocks, readers
+        self.used = 0
+
+    def dataset(self) -> "Dataset":
+        """The rows that are put, one block for each ``put``."""
+        import ray.data
+
+        numbers = [pa.table({"block": [i]}) for i in range(self.blocks)]
+        return ray.data.from_arrow(numbers).map_batches(
+            functools.partial(_read, queue=self.queue), batch_size=None, batch_format="pyarrow",
+            num_cpus=0.1, concurrency=self.readers,
+        )  # fmt: skip
+
+    def put(self, table: pa.Table) -> int:
+        """Append a block; its number."""
+        number, self.used = self.used, self.used + 1
+        self.queue.put.remote(number, table)
+        return number
+
+    def drop(self, number: int) -> None:
+        """A block is done with; nothing will read it again."""
+        self.queue.drop.remote(number)
+
+    def close(self) -> None:
+        import ray
+
+        ray.kill(self.queue)
+
+
+class _Queue:
+    """The actor: blocks by number, handed out when they are there."""
+
+    def __init__(self) -> None:
+        import asyncio
+
+        self.tables: dict[int, pa.Table] = {}
+        self.came = asyncio.Event()
+
+    async def put(self, number: int, table: pa.Table) -> None:
+        import asyncio
+
+        self.tables[number] = table
+        self.came.set()
+        self.came = asyncio.Event()
+
+    async def get(self, number: int) -> pa.Table:
+        while number not in self.tables:
+            await self.came.wait()
+        return self.tables[number]
+
+    async def drop(self, number: int) -> None:
+        self.tables.pop(number, None)
+
+
+def _read(batch: pa.Table, queue: Any) -> pa.Table:
+    import ray
+
+    table: pa.Table = ray.get(queue.get.remote(batch["block"][0].as_py()))
+    return table
