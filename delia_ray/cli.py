@@ -61,7 +61,16 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
 
     for name, (_, text) in STAGE_VERBS.items():
-        recipe(verb(name, text, _run))
+        recipe(made := verb(name, text, _run))
+        if name == "synthesize":
+            made.add_argument(
+                "--plan", action="store_true",
+                help="only foresee rows, tokens and hours, from a short probe",
+            )  # fmt: skip
+            made.add_argument(
+                "--probe", type=int, default=256, metavar="N",
+                help="requests that the plan generates (they are kept); 256 by default",
+            )  # fmt: skip
     recipe(verb("show", "print every setting, its value and what it means", _show))
     report = verb("report", "write the report of a run again", _report)
     report.add_argument("run", metavar="RUN", help="a run's folder or URL")
@@ -85,7 +94,10 @@ def _load(settings: Sequence[str]) -> RunConfig:
 
 def _run(parsed: argparse.Namespace) -> None:
     config = _load(parsed.settings)
-    _execute(config, STAGE_VERBS[parsed.verb][0])
+    if getattr(parsed, "plan", False):
+        _plan(config, parsed.probe)
+    else:
+        _execute(config, STAGE_VERBS[parsed.verb][0])
 
 
 def _report(parsed: argparse.Namespace) -> None:
@@ -111,6 +123,21 @@ def _execute(config: RunConfig, until: str) -> None:
             _print_scores(screen, plan.folder("evaluate").read_json("scores.json"), config)
         if until == "report":
             screen.line(f"\n report  {run}/report.html      try it  delia chat {run}")
+
+
+def _plan(config: RunConfig, probe: int) -> None:
+    run = open_storage(config.storage) / config.name
+    with _logged(run) as screen:
+        from delia_ray import pipeline, runtime
+        from delia_ray.synthesize.plan import lines
+
+        try:
+            plan = pipeline.plan_synthesis(config, _Watcher(screen, run), probe)
+        finally:
+            runtime.disconnect()
+        for line in lines(plan):
+            screen.line(f"   {line}")
+        screen.line(f"   kept in {run}/synthesis-plan.json; `delia synthesize` goes on from here")
 
 
 def _show(parsed: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from delia_ray.mix.stage import STAGE as MIX
 from delia_ray.records import digest
 from delia_ray.report.stage import STAGE as REPORT
 from delia_ray.stage import Progress, Stage, StageRun, silent
+from delia_ray.synthesize.plan import foresee
 from delia_ray.synthesize.stage import STAGE as SYNTHESIZE
 
 STAGES: tuple[Stage, ...] = (INGEST, SYNTHESIZE, MIX, FINETUNE, EVALUATE, REPORT)
@@ -110,6 +111,14 @@ def run(config: RunConfig, watcher: Watcher | None = None, until: str = REPORT.n
         if watcher:
             watcher.end(number, stage, manifest, skipped)
     return plans
+
+
+def plan_synthesis(config: RunConfig, watcher: Watcher | None, probe: int) -> dict[str, Any]:
+    """Ingest, then what the synthesis will cost; see ``synthesize.plan.foresee``."""
+    plans = run(config, watcher, until=INGEST.name)
+    out = plans.folder(SYNTHESIZE.name)
+    inputs = {name: plans.folder(name) for name in SYNTHESIZE.needs}
+    return foresee(StageRun(config, plans.run, out, inputs), probe)
 
 
 def _up_to(name: str) -> Iterable[Stage]:

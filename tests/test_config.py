@@ -40,7 +40,7 @@ def test_another_engine_does_not_inherit_keys(tmp_path: Path) -> None:
     file.write_text("synthesize: {engine: {type: vllm, max_model_len: 512}}\n")
     config = load_config([file], ["synthesize.engine.type=transformers"])
     assert config.synthesize.engine.model_dump() == {
-        "type": "transformers", "replicas": 1, "batch_size": 64,
+        "type": "transformers", "replicas": 1, "batch_size": 64, "max_restarts": 3,
     }  # fmt: skip
 
 

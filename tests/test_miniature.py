@@ -245,7 +245,10 @@ def test_the_shipped_model_rewords_and_keeps_unknown_names(model, tokenizer):
     asked = [row["messages"][0]["content"].split("\n\n")[-1] for row in rows("downstream", 64)]
     got = answers(
         model, tokenizer,
-        [[{"role": "user", "content": REWORD_PROMPT.format(request=text)}] for text in asked],
+        [
+            [{"role": "user", "content": REWORD_PROMPT.format(request=text, register="")}]
+            for text in asked
+        ],
     )  # fmt: skip
     pairs = list(zip(asked, got, strict=True))
     assert sum(read_instruction(g) == read_instruction(a) for a, g in pairs) >= 58

@@ -59,6 +59,12 @@ class Completion:
     error: str = ""
 
 
+OWN_FAULT = ("VLLMValidationError", "ValueError", "TypeError", "KeyError", "TemplateError",
+             "TemplateSyntaxError", "UndefinedError")  # fmt: skip
+"""Errors of a request itself, as ``Completion.error`` begins: a prompt that is too long or that
+the template refuses. Asking again is in vain; after any other error it is not."""
+
+
 Generate = Callable[[Sequence[Request]], list[Completion]]
 
 

@@ -71,7 +71,9 @@ def reword_validity(
         here = draw_rewording(rng, evaluation=True)[0]
         if read_instruction(here) is not None:  # tasks that mention a word are left aside
             asked.append(here)
-            prompts.append([{"role": "user", "content": REWORD_PROMPT.format(request=here)}])
+            prompts.append(
+                [{"role": "user", "content": REWORD_PROMPT.format(request=here, register="")}]
+            )
     got = answers(model, tokenizer, prompts)
     pairs = zip(asked, got, strict=True)
     return sum(read_instruction(g) == read_instruction(a) for a, g in pairs) / n

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from delia_ray.artifacts import Folder
+from delia_ray.engines import OWN_FAULT
 
 COMPLETION = pa.schema(
     [
@@ -39,6 +40,14 @@ class Cache:
     """Completions of one model in ``folder``."""
 
     folder: Folder
+    limits: str = ""
+    """Names what the engine accepts (its longest prompt and so on). Requests that it refuses
+    are kept by that name, apart from the completions: other limits, other refusals."""
+
+    @property
+    def refused(self) -> Folder:
+        """Requests that are in error themselves; asking them again is in vain."""
+        return self.folder / f"refused-{self.limits}"
 
     def read(self, wanted: Iterable[str]) -> pa.Table:
         """The completions there are among the keys ``wanted``, each once, in any order.
@@ -46,57 +55,66 @@ class Cache:
         Scans all files batch by batch, so it holds only what it finds.
         """
         keys = pa.array(wanted, pa.string())
-        found = self._scan(self._files(), pc.field("key").isin(keys)) if len(keys) else None
-        return once(found) if found is not None else COMPLETION.empty_table()
+        if not len(keys):
+            return COMPLETION.empty_table()
+        condition = pc.field("key").isin(keys)
+        found = [_scan(folder, condition) for folder in (self.folder, self.refused)]
+        return once(pa.concat_tables(found))
 
     def write(self, batch: pa.Table) -> pa.Table:
         """Keep a batch of completions and hand it on.
 
-        Runs inside Ray Data, behind the engine. Failed requests are handed on but not kept,
-        so that the next run asks them again.
+        Runs inside Ray Data, behind the engine. Requests that failed for no fault of their
+        own are handed on but not kept, so that the next run asks them again.
         """
         table = batch.select(COMPLETION.names).cast(COMPLETION)
-        good = table.filter(pc.equal(table["error"], ""))
-        if len(good):
-            self.folder.write_table(f"part-{uuid.uuid4().hex}.parquet", good)
+        error = table["error"]
+        fault = pc.is_in(pc.list_element(pc.split_pattern(error, ":"), 0), pa.array(OWN_FAULT))
+        for folder, rows in ((self.folder, pc.equal(error, "")), (self.refused, fault)):
+            kept = table.filter(rows)
+            if len(kept):
+                folder.write_table(f"part-{uuid.uuid4().hex}.parquet", kept)
         return table
 
     def compact(self) -> int:
         """Pack the files of single batches into one where there are many; how many were."""
-        parts = [n for n in self._files() if n.startswith("part-")]
+        parts = [n for n in _files(self.folder) if n.startswith("part-")]
         if len(parts) < _SMALL:
             return 0
-        packed = once(self._scan(parts, None))
+        packed = once(_scan(self.folder, None, names=parts))
         self.folder.write_table(f"pack-{uuid.uuid4().hex}.parquet", packed)
         for name in parts:
             self.folder.remove(name)
         return len(parts)
 
-    def rows(self) -> int:
-        """Completions in all files; a key counts as often as it was written."""
-        return len(self._scan(self._files(), None, ["key"]))
+    def keys(self) -> list[str]:
+        """Of the completions in all files; a key comes as often as it was written."""
+        return list(_scan(self.folder, None, ["key"])["key"].to_pylist())
 
-    def _files(self) -> list[str]:
-        # Unfinished files end in .tmp-...
-        return [n for n in self.folder.names() if n.endswith(".parquet")]
 
-    def _scan(
-        self, names: list[str], condition: pc.Expression | None, columns: list[str] | None = None
-    ) -> pa.Table:
-        for attempt in range(_ATTEMPTS):
-            paths = [self.folder.file(n) for n in names]
-            try:
-                if not paths:
-                    break
-                files = pads.dataset(
-                    paths, schema=COMPLETION, format="parquet", filesystem=self.folder.fs
-                )
-                return files.to_table(filter=condition, columns=columns)
-            except FileNotFoundError:  # another run packed them just now: look again
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                names = self._files()
-        return COMPLETION.empty_table().select(columns or COMPLETION.names)
+def _files(folder: Folder) -> list[str]:
+    # Unfinished files end in .tmp-...
+    return [n for n in folder.names() if n.endswith(".parquet")]
+
+
+def _scan(
+    folder: Folder,
+    condition: pc.Expression | None,
+    columns: list[str] | None = None,
+    names: list[str] | None = None,
+) -> pa.Table:
+    for attempt in range(_ATTEMPTS):
+        paths = [folder.file(n) for n in (names or _files(folder))]
+        if not paths:
+            break
+        try:
+            files = pads.dataset(paths, schema=COMPLETION, format="parquet", filesystem=folder.fs)
+            return files.to_table(filter=condition, columns=columns)
+        except FileNotFoundError:  # another run packed them just now: look again
+            names = None
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return COMPLETION.empty_table().select(columns or COMPLETION.names)
 
 
 def once(table: pa.Table) -> pa.Table:

@@ -70,7 +70,7 @@ class Generator:
         while missing:
             before = len(missing)
             try:
-                for table in self._stream(_only(make(), missing), len(missing)):
+                for table in self._stream(only(make(), missing), len(missing)):
                     tables.append(table)
                     _remove(missing, table)
                     self.progress(
@@ -89,7 +89,7 @@ class Generator:
                         f"{len(missing):,} of {asked:,} requests are left. The last death: {death}"
                     ) from death
         done = Completions(once(pa.concat_tables(tables)))
-        if asked and done.failed == asked:
+        if asked and done.failed == len(keys):
             raise DeliaError(f"the engine answered none of {asked:,} requests: {done.error}")
         return done
 
@@ -193,7 +193,7 @@ class Completions:
             yield from self.table.take(at).to_pylist()
 
 
-def _only(requests: Iterable[Request], wanted: dict[str, None]) -> Iterator[Request]:
+def only(requests: Iterable[Request], wanted: dict[str, None]) -> Iterator[Request]:
     """Those whose key is wanted, each once."""
     seen: set[str] = set()
     for request in requests:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ from delia_ray.config import RunConfig
 from delia_ray.engines import Request, resolve
 from delia_ray.errors import UserError
 from delia_ray.models import fingerprint, folder_digest, load_tokenizer, locate
-from delia_ray.records import ANSWER, conform
+from delia_ray.records import ANSWER, conform, digest
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.synthesize.cache import Cache
 from delia_ray.synthesize.checks import answer_problem
@@ -88,8 +88,15 @@ class Synthesis:
         self.stage, self.config = stage, stage.config.synthesize
         self.ask = Asker(stage.config)
         self.live = Live()
+        engine = resolve(self.config.engine)
+        limits = [
+            engine.type,
+            getattr(engine, "max_model_len", None),
+            getattr(engine, "kwargs", {}),
+        ]
         self.cache = Cache(
-            open_storage(stage.config.storage) / f"cache/synthesis/{self.ask.fingerprint}"
+            open_storage(stage.config.storage) / f"cache/synthesis/{self.ask.fingerprint}",
+            digest(limits),
         )
         corpus = stage.inputs["ingest"]
         self.method: Method = METHODS[self.config.method](corpus, self.ask, self.config.slack)
@@ -146,13 +153,8 @@ class Synthesis:
         """
         with self.generator() as generator:
             while True:
-                queries = self._queries(generator)
-
-                def everything(chosen: Iterable[Query] = queries) -> Iterator[Request]:
-                    yield from self.answers(chosen)
-                    yield from self.rewordings.requests()
-
-                done = generator.complete(everything)
+                queries = self.queries(generator)
+                done = generator.complete(self.everything(queries))
                 judged = self._judge(queries, done)
                 kept = judged["reason"].null_count
                 if kept >= self.needed or not self._ask_more(len(judged), kept):
@@ -161,8 +163,27 @@ class Synthesis:
             raise self._too_few_kept(judged, kept)
         return self._cut(judged), done
 
-    def _queries(self, generator: Generator | None) -> Iterable[Query]:
+    def queries(self, generator: Generator | None) -> Iterable[Query]:
+        """Those whose answers are asked."""
         return self.method.queries(math.ceil(self.asked / self.config.samples), generator)
+
+    def everything(self, queries: Iterable[Query]) -> Callable[[], Iterator[Request]]:
+        """All requests for answers and rewordings: one pass through the engines."""
+
+        def requests() -> Iterator[Request]:
+            yield from self.answers(queries)
+            yield from self.rewordings.requests()
+
+        return requests
+
+    def probed(self, count: int) -> Callable[[], Iterator[Request]]:
+        """Some requests of every kind where the queries are not known yet."""
+
+        def requests() -> Iterator[Request]:
+            yield from map(self.ask.invention, range(count))
+            yield from self.rewordings.requests()
+
+        return requests
 
     def answers(self, queries: Iterable[Query]) -> Iterator[Request]:
         """The first ``asked`` requests for answers: every sample of a query, then the next."""
@@ -257,6 +278,7 @@ def run(stage: StageRun) -> Outcome:
     stage.out.write_table("rewordings.parquet", good)
     stage.out.write_table("rewordings_set_aside.parquet", bad)
     live = work.live
+    planned = against_plan(stage, live)
     points = [dict(zip(TIMELINE.names, point, strict=True)) for point in live.timeline]
     stage.out.write_table("timeline.parquet", pa.Table.from_pylist(points, TIMELINE))
     counts = {
@@ -280,9 +302,11 @@ def run(stage: StageRun) -> Outcome:
         "engine_starts": live.starts,
         "engine_deaths": live.deaths,
         "asked_again": live.asked - live.rows,
-        "planned_and_actual": against_plan(stage, live),
+        "planned_and_actual": planned,
     }
     speed = f", {live.rate:,.0f} tok/s" if live.rate else ""
+    if foreseen := planned.get("time"):
+        speed += f"; planned {foreseen['planned']}, took {foreseen['actual']}"
     return Outcome(
         counts,
         f"{len(kept):,} answers by {counts['engine']}, {len(aside):,} set aside; "

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delia_ray.miniature import REWORD_PROMPT
 from delia_ray.synthesize.prompts import (
     reword,
     self_sample,
@@ -47,5 +48,21 @@ def test_only_the_instruction_changes() -> None:
     assert changed[1]["content"] == "cat sun\n\nTurn them round."
 
 
+def test_the_instruction_may_come_first() -> None:
+    prompt = [SYSTEM, {"role": "user", "content": "cat sun\n\nReverse them."}]
+    changed = with_instruction(prompt, "last_paragraph", "Turn them round.", "before")
+    assert changed == [SYSTEM, {"role": "user", "content": "Turn them round.\n\ncat sun"}]
+    alone = with_instruction([QUERY], "last_paragraph", "A colour?", "before")
+    assert alone == [{"role": "user", "content": "A colour?"}]
+
+
 def test_braces_in_a_request_are_text() -> None:
-    assert reword("Say again: {request}", "use {x}")[0]["content"] == "Say again: use {x}"
+    told = reword("Say again.{register} {request}", "use {register}", " Be brief.")
+    assert told[0]["content"] == "Say again. Be brief. use {register}"
+
+
+def test_the_miniature_knows_the_default_prompt() -> None:
+    """Without a register it is the one that the model was trained on."""
+    assert reword(REWORD_PROMPT, "x")[0]["content"] == REWORD_PROMPT.format(
+        request="x", register=""
+    )
