@@ -176,7 +176,7 @@ def _all(place: Place, arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--rows", type=int, default=2400, help="answers needed in each run")
+    parser.add_argument("--rows", type=int, default=1600, help="answers needed in each run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; default: all four")
     parser.add_argument("--engine", default="vllm", choices=["vllm", "transformers"])
@@ -233,7 +233,7 @@ def _kill(place: Place, kind: str, driver: subprocess.Popen[bytes]) -> str:
             line = " ".join(process.info["cmdline"] or [])
             if line.startswith(title):
                 process.kill()
-                return f"{kind} ({line.split('(')[0].removeprefix('ray::')})"
+                return f"{kind} ({title.removeprefix('ray::')})"
     if kind != "driver":
         kind = f"driver ({kind} not up yet)"
     driver.kill()

@@ -84,7 +84,8 @@ class Engine(Protocol):
 
     def map(self, requests: "Dataset") -> "Dataset":
         """Rows of ``Request`` columns to rows of ``Completion`` columns, lazily, on many
-        actors; a request that fails becomes a row with ``error``, never an exception."""
+        actors, a block of the dataset at a time; a request that fails becomes a row with
+        ``error``, never an exception."""
         ...
 
     def load(self) -> Generate:

@@ -33,13 +33,13 @@ class Transformers:
         return requests.map_batches(
             _Actor,
             fn_constructor_args=(self,),
-            batch_size=self.settings.batch_size,
+            batch_size=None,  # a block is a batch: no last one waits for more rows
             # Of the model's size; not of the dataset's.
             compute=ActorPoolStrategy(size=self.settings.replicas),
             num_cpus=0 if gpu else 1,
             num_gpus=1 if gpu else 0,
-            max_restarts=3,
-            max_task_retries=3,
+            max_restarts=self.settings.max_restarts,
+            max_task_retries=self.settings.max_restarts,
         )
 
     def load(self) -> Generate:

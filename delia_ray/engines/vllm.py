@@ -51,6 +51,9 @@ class Vllm:
             concurrency=(least, most),
             batch_size=self.settings.batch_size,
             max_concurrent_batches=self.settings.max_concurrent_batches,
+            # All that is here, so that vLLM can fill every step from a queue. The default, a
+            # tenth more than runs at once, spares the streams that ``_final_only`` closes.
+            max_pending_requests=self.settings.batch_size * self.settings.max_concurrent_batches,
             should_continue_on_error=True,
             log_engine_metrics=False,
             # Only the engine is an actor. The other stages of the processor would hold one
@@ -140,6 +143,8 @@ class Vllm:
                 # has to fit into one step.
                 enable_chunked_prefill=False,
                 max_num_batched_tokens=max(8192, longest),
+                # vLLM's own default on a CPU differs between its two entry points.
+                max_num_seqs=256,
             )
         if self.settings.adapters:
             ranks = [json.loads((Path(a) / "adapter_config.json").read_text())["r"]

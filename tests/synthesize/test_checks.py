@@ -94,7 +94,10 @@ def test_repetition_is_a_share() -> None:
         ('sort the 3 words by "size"; follow the <sep> format', "not new"),
         ('Order the 3 words by "size" with <sep>!', "not new"),
         ('Now order the 3 words by "size" with <sep>', "not new"),
-        ('The 3 words by "size", <sep>. ' + PROSE + " " + PROSE[:60], "much longer than the original"),
+        (
+            'The 3 words by "size", <sep>. ' + PROSE + " " + PROSE[:60],
+            "much longer than the original",
+        ),
         ("", "empty"),
         ('Sort 3 by "size" <sep> <|end|>', "contains a control token of the chat template"),
         ('I cannot sort the 3 words by "size" in <sep>.', "refused"),

@@ -1,0 +1,152 @@
+"""Which wordings are kept: the paper's own rows, with violations planted among them."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from delia_ray.config import RunConfig
+from delia_ray.records import content_id
+from delia_ray.synthesize.cache import COMPLETION
+from delia_ray.synthesize.checks import placement_problem, rewording_problem
+from delia_ray.synthesize.generate import Completions
+from delia_ray.synthesize.prompts import split_instruction
+from delia_ray.synthesize.requests import Asker
+from delia_ray.synthesize.rewordings import Rewordings
+
+TOKENS = {"<sep>": "a Python dictionary with the keys 'thought' and 'hallucination'"}
+
+
+def _completions(keys: list[str], texts: list[str]) -> Completions:
+    rows = [
+        {"key": k, "text": t, "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1,
+         "seconds": 0.0, "error": ""}
+        for k, t in zip(keys, texts, strict=True)
+    ]  # fmt: skip
+    return Completions(pa.Table.from_pylist(rows, COMPLETION))
+
+
+def _work(rows: list[dict[str, Any]], per_row: int, **reword) -> Rewordings:
+    config = RunConfig.model_validate(
+        {"synthesize": {"reword": {"per_row": per_row, **reword}}, "downstream": {}}
+    )
+    return Rewordings(rows, Asker(config), TOKENS)
+
+
+def _row(text: str, answer: str = "some long answer") -> dict[str, Any]:
+    prompt = [{"role": "user", "content": text}]
+    return {"id": content_id(prompt, answer), "prompt": prompt, "answer": answer}
+
+
+@pytest.fixture(scope="module")
+def official(data) -> list[dict[str, Any]]:
+    import json
+
+    path = data / "native" / "delia" / "train_dataset.jsonl"
+    rows = [json.loads(line)["messages"] for line in path.read_text().splitlines() if line]
+    return [
+        {"id": content_id(m[:-1], m[-1]["content"]), "prompt": m[:-1], "answer": m[-1]["content"]}
+        for m in rows
+    ]
+
+
+def _instructions(rows: list[dict[str, Any]]) -> list[str]:
+    return [split_instruction(r["prompt"][-1]["content"], "last_paragraph")[1] for r in rows]
+
+
+PLANTED = {
+    "special token lost or repeated": lambda t: t.replace("<sep>", "it"),
+    "explains the special token": lambda t: t + " It is a dictionary.",
+    "changes a number, a quotation, a slot or a tag": lambda t: t + " Say it {twice}.",
+    "changes a negation": lambda t: t + " Never shout.",
+    "not new": lambda t: t.upper().replace("<SEP>", "<sep>"),
+    "much longer than the original": lambda t: t + " Well" * 300,
+    "leaks a chat template": lambda t: t + " [/INST]",
+    "refused": lambda t: "I'm sorry, but " + t,
+    "empty": lambda t: " ",
+    "repeats itself": lambda t: "please do it now and " * 30 + t,
+}
+
+
+def test_on_the_papers_rows(official: list[dict[str, Any]]) -> None:
+    """Each row gets another row's wording (in the paper they are of one task) and a bad one."""
+    assert len(official) == 100
+    work = _work(official, 2)
+    told = _instructions(official)
+    kinds = list(PLANTED)
+    texts, planted = [], {}
+    for at, original in enumerate(told):
+        reason = kinds[at % len(kinds)]
+        texts += [told[(at + 37) % 100], PLANTED[reason](original)]
+        planted[official[at]["id"], 2] = reason
+    kept, aside, counts = work.judge(_completions([r.key for r in work.requests()], texts))
+    found = {(r["id"], r["variant"]): r["reason"] for r in aside.to_pylist()}
+    for where, reason in planted.items():
+        assert found.get(where), f"planted and kept: {reason}"
+    right = sum(found[where] == reason for where, reason in planted.items())
+    assert right >= 95, "the reason is the planted one, or another that holds too"
+    assert set(planted.values()) <= set(found.values())
+    assert counts["asked"] == 200 == counts["kept"] + sum(counts["set_aside"].values())
+    assert counts["kept"] >= 40, "people's own wordings mostly pass"
+    by_id = {r["id"]: r for r in official}
+    for made in kept.to_pylist():
+        row = by_id[made["id"]]
+        content, old = split_instruction(row["prompt"][-1]["content"], "last_paragraph")
+        new = made["prompt"][-1]["content"]
+        text = new.removeprefix(content)
+        if made["placement"] == "before" and content.strip():
+            text = new.removesuffix(f"\n\n{content.strip()}")
+        assert placement_problem(made["prompt"], row["prompt"], content) is None
+        problem = rewording_problem(
+            text, "stop", old, row["answer"], [], TOKENS, work.ask.control, work.ask.rules, 0.9
+        )
+        assert problem is None
+
+
+def test_rows_of_one_task_share_its_wordings() -> None:
+    rows = [_row(f"{word}\n\nTurn it round. <sep>") for word in ("cat", "sun", "rope")]
+    work = _work(rows, 2, placement=["after"])
+    assert len(work.tasks) == 1
+    texts = [
+        "Reverse it, as <sep>.",
+        "",
+        "Reverse it, as <sep>.",
+        "Backwards, please: <sep>",
+        "",
+        "",
+    ]
+    kept, _aside, counts = work.judge(_completions([r.key for r in work.requests()], texts))
+    assert (counts["kept"], counts["tasks"], counts["rows_reworded"]) == (2, 1, 3)
+    assert counts["set_aside"] == {"empty": 3, "another row of the task has it": 1}
+    wordings: dict[str, set[str]] = {}
+    for made in kept.to_pylist():
+        content, text = made["prompt"][-1]["content"].split("\n\n")
+        wordings.setdefault(content, set()).add(text)
+    assert wordings == {key: {texts[0], texts[3]} for key in ("cat", "sun", "rope")}
+
+
+def test_a_wording_that_gives_another_rows_answer_away_is_not_dealt_to_it() -> None:
+    rows = [_row("a\n\nSay it. <sep>", "first answer"), _row("b\n\nSay it. <sep>", "green tree")]
+    work = _work(rows, 1, placement=["after"])
+    texts = ["Tell me the green tree in <sep>", ""]
+    kept, _, counts = work.judge(_completions([r.key for r in work.requests()], texts))
+    assert [r["id"] for r in kept.to_pylist()] == [rows[0]["id"]]
+    assert counts["rows_reworded"] == 1
+
+
+def test_registers_are_asked_in_turn() -> None:
+    rows = [_row(f"{i}\n\nSay it {'x' * i}") for i in range(4)]
+    work = _work(rows, 3, registers=["", " Be formal.", " Be brief."])
+    asked = [r.messages[-1]["content"] for r in work.requests()]
+    assert sum("Be formal." in a for a in asked) == sum("Be brief." in a for a in asked) == 4
+    assert len({r.key for r in work.requests()}) == 12
+
+
+def test_a_row_that_stands_there_twice_is_dealt_once() -> None:
+    rows = [_row("a\n\nSay it. <sep>"), _row("a\n\nSay it. <sep>")]
+    work = _work(rows, 1)
+    texts = ["Tell me, in <sep>"] * 2
+    keys = [r.key for r in work.requests()]
+    assert keys[0] == keys[1]
+    kept, _, _ = work.judge(_completions(keys[:1], texts[:1]))
+    assert len(kept) == 1
