@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 
 STAMP = $(VENV)/.installed
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test chaos lint format clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest tests
+
+# Twenty runs of the synthesis, each with something killed; more than half an hour.
+chaos: $(STAMP)
+	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

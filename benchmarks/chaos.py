@@ -36,6 +36,8 @@ BATCH, AT_ONCE = 64, 4
 IN_FLIGHT = BATCH * (2 * AT_ONCE + 1)
 """Rows that the engine, its queue and the way there hold at most."""
 LIMIT = 600.0
+TEMP = f"{tempfile.gettempdir()}/chaos-{os.getpid()}"
+"""Ray's folder; it names this cluster's processes, and is short because sockets lie in it."""
 _BATCH_DONE = re.compile(r"Elapsed time for batch \w+ with size (\d+)")
 
 
@@ -72,7 +74,7 @@ class Place:
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={
-                "num_cpus": 0, "include_dashboard": False, "temp_dir": f"/tmp/chaos-{os.getpid()}"
+                "num_cpus": 0, "include_dashboard": False, "temp_dir": TEMP
             },
         )  # fmt: skip
         self.node = self.cluster.add_node(num_cpus=2)
@@ -231,13 +233,21 @@ def _kill(place: Place, kind: str, driver: subprocess.Popen[bytes]) -> str:
     for title in random.sample(titles.get(kind, ()), len(titles.get(kind, ()))):
         for process in psutil.process_iter(["cmdline"]):
             line = " ".join(process.info["cmdline"] or [])
-            if line.startswith(title):
+            if line.startswith(title) and _is_ours(process):
                 process.kill()
                 return f"{kind} ({title.removeprefix('ray::')})"
     if kind != "driver":
         kind = f"driver ({kind} not up yet)"
     driver.kill()
     return kind
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    """Whether it belongs to the cluster of this script, and not to another on the machine."""
+    try:
+        return any(TEMP in " ".join(p.cmdline()) for p in process.parents())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _finish(

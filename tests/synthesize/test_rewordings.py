@@ -1,5 +1,7 @@
 """Which wordings are kept: the paper's own rows, with violations planted among them."""
 
+import itertools
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -54,13 +56,14 @@ def _instructions(rows: list[dict[str, Any]]) -> list[str]:
     return [split_instruction(r["prompt"][-1]["content"], "last_paragraph")[1] for r in rows]
 
 
+MANY = ["".join(letters) for letters in itertools.product("bcdefghk", repeat=3)]
 PLANTED = {
     "special token lost or repeated": lambda t: t.replace("<sep>", "it"),
     "explains the special token": lambda t: t + " It is a dictionary.",
     "changes a number, a quotation, a slot or a tag": lambda t: t + " Say it {twice}.",
     "changes a negation": lambda t: t + " Never shout.",
     "not new": lambda t: t.upper().replace("<SEP>", "<sep>"),
-    "much longer than the original": lambda t: t + " Well" * 300,
+    "much longer than the original": lambda t: " ".join([t, *MANY]),
     "leaks a chat template": lambda t: t + " [/INST]",
     "refused": lambda t: "I'm sorry, but " + t,
     "empty": lambda t: " ",
@@ -83,8 +86,8 @@ def test_on_the_papers_rows(official: list[dict[str, Any]]) -> None:
     found = {(r["id"], r["variant"]): r["reason"] for r in aside.to_pylist()}
     for where, reason in planted.items():
         assert found.get(where), f"planted and kept: {reason}"
-    right = sum(found[where] == reason for where, reason in planted.items())
-    assert right >= 95, "the reason is the planted one, or another that holds too"
+    other = Counter((r, found[where]) for where, r in planted.items() if found[where] != r)
+    assert sum(other.values()) <= 5, f"the reason is the planted one, nearly always: {other}"
     assert set(planted.values()) <= set(found.values())
     assert counts["asked"] == 200 == counts["kept"] + sum(counts["set_aside"].values())
     assert counts["kept"] >= 40, "people's own wordings mostly pass"
@@ -144,7 +147,7 @@ def test_registers_are_asked_in_turn() -> None:
 
 def test_a_row_that_stands_there_twice_is_dealt_once() -> None:
     rows = [_row("a\n\nSay it. <sep>"), _row("a\n\nSay it. <sep>")]
-    work = _work(rows, 1)
+    work = _work(rows, 1, registers=[""])
     texts = ["Tell me, in <sep>"] * 2
     keys = [r.key for r in work.requests()]
     assert keys[0] == keys[1]
