@@ -44,6 +44,8 @@ class Found:
     answers: Sequence[Row] = ()
     """``reason`` of each self-sampled answer."""
     rewordings: Sequence[Row] = ()
+    timeline: Sequence[Row] = ()
+    """Of the synthesis: seconds, rows and tokens so far."""
     downstream: Sequence[Row] = ()
     """The original rows, ``id`` and ``prompt``."""
     rejects: Sequence[Row] = ()
@@ -136,6 +138,7 @@ def context(found: Found) -> dict[str, Any]:
         "wordings": tally(r["reason"] for r in found.rewordings if r["variant"]),
         "reworded": reworded(found.rewordings, found.downstream),
         "synthesis": count_tables(counts["synthesize"]),
+        "speed": [Markup(p) for p in speed_plot(found.timeline)],
         "ingest": [ingest] if ingest else count_tables(counts["ingest"]),
         "rejects": [{**r, "excerpt": clip(r["excerpt"], 300)} for r in found.rejects[:REJECTS]],
         "rejects_total": len(found.rejects),
@@ -230,6 +233,21 @@ def loss_plots(curves: Mapping[str, Sequence[Row]], arms: Sequence[str]) -> list
         if series:
             drawings.append(plots.loss_plot(name, title, series))
     return drawings
+
+
+def speed_plot(timeline: Sequence[Row]) -> list[str]:
+    """Generated tokens per second over the synthesis; none for a few batches."""
+    seconds, rates, at, tokens = [], [], 0.0, 0
+    for point in timeline:
+        if point["seconds"] - at >= 0.5:  # batches arrive in bursts
+            rates.append((point["tokens"] - tokens) / (point["seconds"] - at))
+            at, tokens = point["seconds"], point["tokens"]
+            seconds.append(at)
+    if len(seconds) < 4:
+        return []
+    line = ("generated tokens per second", seconds, rates, "var(--arm-1)", False)
+    title = "Speed of the synthesis"
+    return [plots.loss_plot("speed", title, [line], "seconds of generating", "tokens per second")]
 
 
 def facts(found: Found) -> list[tuple[str, str]]:

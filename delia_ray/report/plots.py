@@ -1,4 +1,4 @@
-"""Loss curves as inline SVG that takes the page's fonts and colours."""
+"""Curves as inline SVG that takes the page's fonts and colours."""
 
 import io
 import re
@@ -15,13 +15,21 @@ of many thousand steps stays small."""
 _INK, _FAINT = "#010203", "#010204"
 
 
-def loss_plot(name: str, title: str, series: Sequence[Series]) -> str:
+def loss_plot(
+    name: str,
+    title: str,
+    series: Sequence[Series],
+    x: str = "optimizer step",
+    y: str = "loss per supervised token",
+) -> str:
     """Raw values (thin) under their moving average (thick), one colour for each series.
 
     Args:
         name: makes the ids inside the drawing differ from those of the page's other plots.
         title: what a screen reader says.
         series: what to draw; empty ones are left out.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
 
     Returns:
         One ``<svg>`` element without ids, links or fonts from elsewhere; the same bytes for
@@ -62,8 +70,8 @@ def loss_plot(name: str, title: str, series: Sequence[Series]) -> str:
                 axes.yaxis.set_minor_formatter(lambda value, _: "")
             else:
                 axes.set_ylim(bottom=0)
-            axes.set_xlabel("optimizer step")
-            axes.set_ylabel("loss per supervised token")
+            axes.set_xlabel(x)
+            axes.set_ylabel(y)
             axes.grid(axis="y", lw=0.5, alpha=0.35)
             axes.spines[["top", "right"]].set_visible(False)
             axes.margins(x=0.01)

@@ -70,8 +70,8 @@ def outcome(ours: float | None, theirs: float | None) -> str:
 def reworded(
     rewordings: Iterable[Mapping[str, Any]], originals: Iterable[Mapping[str, Any]], limit: int = 8
 ) -> list[tuple[str, list[str]]]:
-    """(original instruction, its rewordings) for the first ``limit`` rows; what both share
-    at the beginning is left out."""
+    """(original instruction, its rewordings) for the first ``limit`` rows; paragraphs that
+    all of them hold, wherever they stand, are left out."""
     wordings: dict[str, list[str]] = {}
     for row in rewordings:
         if row["reason"] is None and row["variant"]:
@@ -79,9 +79,8 @@ def reworded(
     before = {r["id"]: _asked(r["prompt"]) for r in originals if r["id"] in wordings}
     out = []
     for key in list(before)[:limit]:
-        texts = [before[key], *wordings[key]]
-        shared = _shared_paragraphs(texts)
-        out.append((clip(_after(texts[0], shared)), [clip(_after(t, shared)) for t in texts[1:]]))
+        texts = _without_shared([before[key], *wordings[key]])
+        out.append((clip(texts[0]), [clip(t) for t in texts[1:]]))
     return out
 
 
@@ -130,12 +129,11 @@ def _asked(prompt: Sequence[Message]) -> str:
     return next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "")
 
 
-def _shared_paragraphs(texts: Sequence[str]) -> int:
-    """How many paragraphs at the beginning are the same in all, leaving each at least one."""
-    split = [t.split("\n\n") for t in texts]
-    limit = min(map(len, split)) - 1
-    return next((i for i in range(limit) if len({s[i] for s in split}) > 1), limit)
-
-
-def _after(text: str, paragraphs: int) -> str:
-    return "\n\n".join(text.split("\n\n")[paragraphs:])
+def _without_shared(texts: Sequence[str]) -> list[str]:
+    """The texts without the paragraphs that all hold; whole where nothing would be left."""
+    split = [[p.strip() for p in t.split("\n\n")] for t in texts]
+    shared = set(split[0]).intersection(*split[1:])
+    return [
+        "\n\n".join(p for p in parts if p not in shared) or text
+        for text, parts in zip(texts, split, strict=True)
+    ]

@@ -58,8 +58,9 @@ def gather(stage: StageRun) -> Found:
         curves={
             arm: _rows(stage.inputs["finetune"] / arm, "curve.parquet") for arm in stage.config.arms
         },
-        answers=_rows(synthesize, "answers.parquet", ["reason"]),
-        rewordings=_rows(synthesize, "rewordings.parquet"),
+        answers=_with_aside(synthesize, "answers", ["reason"]),
+        rewordings=_with_aside(synthesize, "rewordings"),
+        timeline=_rows(synthesize, "timeline.parquet"),
         downstream=_rows(ingest, "downstream.parquet", ["id", "prompt"]),
         rejects=_rows(ingest, "rejects.parquet"),
     )
@@ -89,6 +90,14 @@ def results(found: Found) -> dict[str, Any]:
 
 def _rows(folder: Folder, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     return list(folder.read_table(name, columns).to_pylist()) if folder.exists(name) else []
+
+
+def _with_aside(
+    folder: Folder, name: str, columns: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """Kept rows, and those that were set aside."""
+    files = (f"{name}.parquet", f"{name}_set_aside.parquet")
+    return [row for file in files for row in _rows(folder, file, columns)]
 
 
 def _rounded(value: Any) -> Any:

@@ -77,7 +77,9 @@ class Generator:
                         self.live.wanted - len(missing), self.live.wanted,
                         self.live.note(len(missing)),
                     )  # fmt: skip
-            except _deaths() as death:
+            except _ray_error() as death:
+                if not _is_death(death):
+                    raise
                 self._abandon()
                 self.live.deaths += 1
                 tables.append(self.cache.read(missing))  # written, and lost on the way here
@@ -207,12 +209,29 @@ def _remove(missing: dict[str, None], table: pa.Table) -> None:
         missing.pop(key, None)
 
 
-def _deaths() -> tuple[type[BaseException], ...]:
-    """What says that a process or a node is gone: worth another start. An exception that our
-    own or the user's code raised is not."""
+def _ray_error() -> type[Exception]:
+    from ray.exceptions import RayError
+
+    return RayError
+
+
+def _is_death(error: BaseException) -> bool:
+    """Whether a process or a node is gone: worth another start. An exception that our own or
+    the user's code raised is not. Ray Data wraps what happens inside its tasks."""
     from ray import exceptions as ray
 
-    return (
+    kinds = (
         ray.RayActorError, ray.NodeDiedError, ray.ObjectLostError, ray.WorkerCrashedError,
         ray.OutOfMemoryError, ray.LocalRayletDiedError, ray.ActorUnschedulableError,
     )  # fmt: skip
+    seen: set[int] = set()
+    queue: list[Any] = [error]
+    while queue:
+        one = queue.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, kinds):
+            return True
+        queue += [one.__cause__, one.__context__, getattr(one, "cause", None)]
+    return False

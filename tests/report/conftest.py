@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from delia_ray.artifacts import Folder, open_storage
@@ -92,11 +93,26 @@ def write(root: Folder, seconds: float = 61.5, text: str = EVIL) -> StageRun:
     }  # fmt: skip
     reasons = [None] * 38 + ["empty answer"] * 2
     answers = [{"id": str(i), **answer, "reason": r} for i, r in enumerate(reasons)]
-    at["synthesize"].write_table("answers.parquet", conform(answers, ANSWER))
+    at["synthesize"].write_table("answers.parquet", conform(answers[:38], ANSWER))
+    at["synthesize"].write_table("answers_set_aside.parquet", conform(answers[38:], ANSWER))
+    timeline = [{"seconds": float(s), "rows": 9 * s, "tokens": 99 * s} for s in range(1, 9)]
+    at["synthesize"].write_table("timeline.parquet", pa.Table.from_pylist(timeline))
     new = [{"role": "user", "content": f"{text}\n\nTurn the words round, please."}]
     at["synthesize"].write_table(
         "rewordings.parquet",
-        conform([{"id": "d1", "variant": 1, "prompt": new, "reason": None}], REWORDING),
+        conform(
+            [
+                {
+                    "id": "d1",
+                    "variant": 1,
+                    "prompt": new,
+                    "reason": None,
+                    "register": "",
+                    "placement": "after",
+                }
+            ],
+            REWORDING,
+        ),
     )
     for arm, diverse in (("common", None), ("delia", 1.5)):
         points = [

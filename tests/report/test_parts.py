@@ -106,6 +106,8 @@ def test_rewordings_show_only_what_differs() -> None:
         row("content\n\nD", variant=3, reason="lost the token"),
     ]
     assert reworded(new, [row("content\n\nA")]) == [("A", ["B", "C"])]
+    before = reworded([row("B\n\ncontent", variant=1, reason=None)], [row("content\n\nA")])
+    assert before == [("A", ["B"])], "the instruction may come first"
     assert reworded([row("same", variant=1, reason=None)], [row("same")]) == [("same", ["same"])]
     assert tally([None, "b", None, "a", "b"]) == {"kept": 2, "b": 2, "a": 1}
     assert clip("x" * 10, 4) == "xxxx… (6 more characters)"

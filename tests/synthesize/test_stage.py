@@ -187,7 +187,6 @@ def test_a_plan_foresees_what_comes(place: Place) -> None:
     near = both["generated tokens"]
     assert near["actual"] / 2 < near["planned"] < near["actual"] * 2
     assert "planned" in outcome.summary
-    assert place.go(8, **own, samples=1, slack=0.1)[0].counts["planned_and_actual"] == {}
 
 
 def test_several_answers_for_each_query(place: Place) -> None:
@@ -202,10 +201,6 @@ def test_several_answers_for_each_query(place: Place) -> None:
     said = {(a["id"].split("-")[0], a["answer"]) for a in answers}
     assert len(said) == 32, "no answer twice"
     assert len({a["id"] for a in answers}) == 32
-    greedy, _, _ = place.go(
-        1, samples=2, sampling={"temperature": 0, "max_tokens": 96}, reword={"per_row": 0}
-    )
-    assert greedy.counts["self_sample"]["set_aside"]["same as another sample"] >= 7
 
 
 def test_a_teacher_answers_in_place_of_the_model(place: Place, make_model, tmp_path) -> None:
