@@ -150,7 +150,11 @@ class Vllm:
             ranks = [json.loads((Path(a) / "adapter_config.json").read_text())["r"]
                      for a in self.settings.adapters]  # fmt: skip
             kwargs.update(
-                enable_lora=True, max_loras=len(ranks), max_lora_rank=_lora_rank(max(ranks))
+                enable_lora=True,
+                # vLLM 0.32 on a CPU takes the last slot for a row without an adapter ("-1"), so
+                # one more than is used must stay empty, or base rows would speak as an adapter.
+                max_loras=len(ranks) + (not gpu),
+                max_lora_rank=_lora_rank(max(ranks)),
             )
         return {**kwargs, **self.settings.kwargs}
 

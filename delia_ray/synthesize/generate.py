@@ -209,10 +209,11 @@ def _remove(missing: dict[str, None], table: pa.Table) -> None:
         missing.pop(key, None)
 
 
-def _ray_error() -> type[Exception]:
-    from ray.exceptions import RayError
+def _ray_error() -> type[BaseException]:
+    from ray import exceptions
 
-    return RayError
+    error: type[BaseException] = exceptions.RayError
+    return error
 
 
 def _is_death(error: BaseException) -> bool:
