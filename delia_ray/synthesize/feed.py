@@ -49,6 +49,16 @@ class Feed:
         """A block is done with; nothing will read it again."""
         self.queue.drop.remote(number)
 
+    def is_alive(self) -> bool:
+        """Whether the queue still answers. Its death looks like an error of ours to Ray Data,
+        which keeps no cause of what happens inside a task."""
+        import ray
+
+        try:
+            return bool(ray.get(self.queue.ping.remote(), timeout=30))
+        except ray.exceptions.RayError:
+            return False
+
     def close(self) -> None:
         import ray
 
@@ -75,6 +85,9 @@ class _Queue:
         while number not in self.tables:
             await self.came.wait()
         return self.tables[number]
+
+    async def ping(self) -> bool:
+        return True
 
     async def drop(self, number: int) -> None:
         self.tables.pop(number, None)

@@ -78,7 +78,7 @@ class Generator:
                         self.live.note(len(missing)),
                     )  # fmt: skip
             except _ray_error() as death:
-                if not _is_death(death):
+                if not _is_death(death) and (self.feed is None or self.feed.is_alive()):
                     raise
                 self._abandon()
                 self.live.deaths += 1
