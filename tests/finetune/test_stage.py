@@ -46,7 +46,8 @@ def prepared(tmp_path_factory, make_model):
         for i, p in enumerate(_rows(18, 100))
     ]  # fmt: skip
     (out / "synthesize").write_table("answers.parquet", conform(answers, ANSWER))
-    reworded = [{"id": "d0", "variant": 1, "prompt": _rows(1, 50)[0], "reason": None}]
+    reworded = [{"id": "d0", "variant": 1, "prompt": _rows(1, 50)[0],
+                     "register": "", "placement": "after", "reason": None}]  # fmt: skip
     (out / "synthesize").write_table("rewordings.parquet", conform(reworded, REWORDING))
     inputs = {"ingest": out / "ingest", "synthesize": out / "synthesize"}
     mix(StageRun(config, out, out / "mix", inputs))
