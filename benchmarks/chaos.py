@@ -31,7 +31,9 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-KINDS = ("engine", "actor", "node", "driver")
+KINDS = ("engine", "actor", "queue", "node", "driver")
+TITLES = {"engine": "VLLM::EngineCore", "actor": "ray::MapWorker", "queue": "ray::_Queue"}
+"""How the processes of a kind call themselves."""
 BATCH, AT_ONCE = 64, 4
 IN_FLIGHT = BATCH * (2 * AT_ONCE + 1)
 """Rows that the engine, its queue and the way there hold at most."""
@@ -180,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--rows", type=int, default=1600, help="answers needed in each run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; default: all four")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; default: all")
     parser.add_argument("--engine", default="vllm", choices=["vllm", "transformers"])
     parser.add_argument("--out", type=Path, help="folder for chaos.md and chaos.json")
     parser.add_argument("--keep", action="store_true", help="keep the runs' folders")
@@ -229,13 +231,11 @@ def _kill(place: Place, kind: str, driver: subprocess.Popen[bytes]) -> str:
     if kind == "node":
         place.replace_node()
         return "node"
-    titles = {"engine": ("VLLM::EngineCore",), "actor": ("ray::MapWorker", "ray::_Queue")}
-    for title in random.sample(titles.get(kind, ()), len(titles.get(kind, ()))):
-        for process in psutil.process_iter(["cmdline"]):
-            line = " ".join(process.info["cmdline"] or [])
-            if line.startswith(title) and _is_ours(process):
-                process.kill()
-                return f"{kind} ({title.removeprefix('ray::')})"
+    for process in psutil.process_iter(["cmdline"]) if kind in TITLES else ():
+        line = " ".join(process.info["cmdline"] or [])
+        if line.startswith(TITLES[kind]) and _is_ours(process):
+            process.kill()
+            return f"{kind} ({TITLES[kind].removeprefix('ray::')})"
     if kind != "driver":
         kind = f"driver ({kind} not up yet)"
     driver.kill()

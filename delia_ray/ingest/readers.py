@@ -1,7 +1,7 @@
 """Row layouts: how a raw row becomes a prompt and an answer. One class and one line each.
 
 To read another layout: write a `Layout`, add it to `LAYOUTS`, and add its name to
-``Source.format`` in ``config.py``.
+``Source.format`` in ``config/data.py``.
 """
 
 from abc import ABC, abstractmethod

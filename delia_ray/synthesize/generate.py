@@ -1,5 +1,6 @@
 """Requests through the engines, each once, whatever dies on the way."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -68,7 +69,7 @@ class Generator:
         self.live.cached += len(found)
         tables, asked, deaths = [found], len(missing), 0
         while missing:
-            before = len(missing)
+            before, death = len(missing), ""
             try:
                 for table in self._stream(only(make(), missing), len(missing)):
                     tables.append(table)
@@ -77,10 +78,15 @@ class Generator:
                         self.live.wanted - len(missing), self.live.wanted,
                         self.live.note(len(missing)),
                     )  # fmt: skip
-            except _ray_error() as death:
-                if not _is_death(death) and (self.feed is None or self.feed.is_alive()):
+            except _ray_error() as error:
+                if not _is_death(error) and (self.feed is None or self.feed.is_alive()):
                     raise
+                death = str(error)
+            if death:
                 self._abandon()
+                # The error's traceback held the engines that are still alive: without this
+                # they keep their share of the cluster, and new ones may wait for it forever.
+                gc.collect()
                 self.live.deaths += 1
                 tables.append(self.cache.read(missing))  # written, and lost on the way here
                 _remove(missing, tables[-1])
@@ -89,7 +95,7 @@ class Generator:
                     raise DeliaError(
                         f"the engines died {deaths} times with nothing done in between; "
                         f"{len(missing):,} of {asked:,} requests are left. The last death: {death}"
-                    ) from death
+                    )
         done = Completions(once(pa.concat_tables(tables)))
         if asked and done.failed == len(keys):
             raise DeliaError(f"the engine answered none of {asked:,} requests: {done.error}")

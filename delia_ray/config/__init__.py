@@ -1,0 +1,41 @@
+"""The whole configuration as one pydantic tree; imports no ray, torch or vllm.
+
+People write YAML; files compose left to right and ``dotted.key=value`` overrides come
+last. Unknown keys fail with the nearest valid name. The text under each field is its
+documentation: ``delia show`` prints it.
+"""
+
+from delia_ray.config.data import Downstream, Settings, Source
+from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
+from delia_ray.config.evaluate import Evaluate, Metric, Suite
+from delia_ray.config.finetune import Arm, Finetune, Lora
+from delia_ray.config.mix import Mix
+from delia_ray.config.reading import describe, load_config
+from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
+from delia_ray.config.tree import Cluster, RunConfig
+
+__all__ = [
+    "Arm",
+    "AutoEngine",
+    "Cluster",
+    "Downstream",
+    "Engine",
+    "Evaluate",
+    "Finetune",
+    "Lora",
+    "Metric",
+    "Mix",
+    "Queries",
+    "Reword",
+    "Rules",
+    "RunConfig",
+    "Sampling",
+    "Settings",
+    "Source",
+    "Suite",
+    "Synthesize",
+    "TransformersEngine",
+    "VllmEngine",
+    "describe",
+    "load_config",
+]

@@ -1,0 +1,116 @@
+"""The settings of stage 2."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from delia_ray.config.data import Settings
+from delia_ray.config.engines import AutoEngine, Engine
+from delia_ray.miniature.world import REWORD_PROMPT
+
+
+class Sampling(Settings):
+    """How answers are drawn; the defaults are those of the paper's code."""
+
+    temperature: float = Field(0.7, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Nucleus sampling threshold."""
+    max_tokens: int = Field(512, ge=1)
+    """Longest answer; one that reaches it is cut off and set aside."""
+    json_schema: dict[str, Any] | None = None
+    """JSON schema that the text has to follow (vLLM's structured outputs); None for any text."""
+
+
+class Rules(Settings):
+    """When a generated answer is set aside, beside empty and cut-off ones."""
+
+    min_characters: int = Field(1, ge=1)
+    """A shorter answer is "too short"."""
+    refusals: list[str] = [
+        "I'm sorry, but", "I am sorry, but", "I cannot ", "I can't ", "I'm unable to",
+        "I am unable to", "As an AI", "I apologize, but",
+    ]  # fmt: skip
+    """An answer that begins with one of these is "refused"; case does not count."""
+    max_repetition: float = Field(0.6, ge=0, le=1)
+    """Largest share of an answer's 4-word sequences (8-character ones where words are not
+    set apart) that occurred in it before; more is "repeats itself". 1 lets all pass."""
+    template_marks: list[str] = [
+        "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<|eot_id|>", "<|start_header_id|>",
+        "<start_of_turn>", "<end_of_turn>", "### Instruction:", "### Response:",
+    ]  # fmt: skip
+    """An answer with one of these "leaks a chat template"; the model's own control tokens
+    always do."""
+    echo: bool = False
+    """Keep an answer that only says the query again."""
+
+
+class Reword(Settings):
+    """Ask for each downstream task in other words (paper, step 2)."""
+
+    per_row: int = Field(2, ge=0)
+    """Rewordings for each downstream row; 0 turns rewording off. Rows with the same
+    instruction are one task and share its wordings."""
+    part: Literal["last_paragraph", "all"] = "last_paragraph"
+    """What of the last user turn is the instruction; the rest is content and stays."""
+    prompt: str = REWORD_PROMPT
+    """The request to the model; ``{request}`` stands for the instruction and ``{register}``
+    for one of ``registers``."""
+    registers: list[str] = Field(
+        ["", " Be formal.", " Be casual.", " Be brief.", " Be polite."], min_length=1
+    )
+    """Ways to speak, taken in turn; each is put at ``{register}``. ``[""]`` for one way."""
+    placement: list[Literal["after", "before"]] = Field(["after", "before"], min_length=1)
+    """Where a reworded instruction may stand, seen from the content; drawn by seed."""
+    max_similarity: float = Field(0.9, gt=0, le=1)
+    """A wording whose words agree more with the original's, or with another one's of the same
+    row (share of matching words in order), is "not new"."""
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=128)
+    """Warmer than the answers, because phrasings should differ."""
+
+    @model_validator(mode="after")
+    def _slots_fit(self) -> "Reword":
+        if "{request}" not in self.prompt:
+            raise ValueError("reword.prompt must hold {request}, where the instruction goes")
+        if any(self.registers) and "{register}" not in self.prompt:
+            raise ValueError(
+                "reword.prompt has no {register}, where reword.registers go; add it, or set "
+                'reword.registers=[""]'
+            )
+        return self
+
+
+class Queries(Settings):
+    """How a model invents queries (``synthesize.method: magpie``; arXiv 2406.08464)."""
+
+    system: str = ""
+    """A system message that sets their field; empty for none."""
+    sampling: Sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=256)
+    """Hot, because queries should differ."""
+
+
+class Synthesize(Settings):
+    """Stage 2: the base model answers the diverse queries and rewords the instructions."""
+
+    engine: Engine = AutoEngine()
+    """What generates."""
+    model: str | None = None
+    """Another model that answers and rewords (a teacher), named like ``model``; None is the
+    base model itself, the paper's way."""
+    method: Literal["self_sample", "plain", "magpie"] = "self_sample"
+    """``self_sample`` shows the corpus's answer in a first turn and asks the same query again
+    (the paper's way; rows without a reference are asked alone), ``plain`` asks all queries
+    alone, ``magpie`` has the model invent the queries too and needs no corpus."""
+    samples: int = Field(1, ge=1)
+    """Answers for each query, each a diverse row; the same one twice is kept once."""
+    sampling: Sampling = Sampling()
+    """How the diverse answers are drawn."""
+    queries: Queries = Queries()
+    """How queries are invented."""
+    rules: Rules = Rules()
+    """Which answers are set aside."""
+    reword: Reword = Reword()
+    """How the downstream instructions are reworded."""
+    slack: float = Field(0.05, ge=0)
+    """Share of answers asked beyond what the ratio needs, since some are set aside; should
+    it not suffice, more are asked from the same engines."""
