@@ -129,14 +129,17 @@ class Generator:
             self.live.gpus = self.engine.gpus * most
         self.live.starts += 1
         self.feed = Feed(2 * -(-count // self.size) + _SPARE_BLOCKS, readers=-(-most // 4))
-        kept = self.engine.map(self.feed.dataset()).map_batches(
-            self.cache.write, batch_size=None, batch_format="pyarrow", num_cpus=0.1,
-            concurrency=-(-most // 8),
-        )  # fmt: skip
+        # In one expression: a dataset in a local variable would keep its engines alive, since
+        # libraries below hold on to frames of ours (in tracebacks of errors they handled).
         # Prefetching would hold the last batch back until one more is ready.
         self.results = iter(
-            kept.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-        )
+            self.engine.map(self.feed.dataset())
+            .map_batches(
+                self.cache.write, batch_size=None, batch_format="pyarrow", num_cpus=0.1,
+                concurrency=-(-most // 8),
+            )
+            .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        )  # fmt: skip
         self.progress(self.live.wanted - count, self.live.wanted, "starting the engine")
         return self.feed
 
