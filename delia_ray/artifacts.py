@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 MANIFEST = "manifest.json"
+ROW_GROUP = 8192
+"""Rows of a table that are read together; later stages share a table out by these."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Folder:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write ``table`` as parquet, atomically."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
         self.write_bytes(name, memoryview(sink.getvalue()))
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:

@@ -86,12 +86,54 @@ SEQUENCE = pa.schema(
         _field("id", pa.string(), "of the downstream row or the query"),
         _field("source", pa.string(), "of the row"),
         _field("kind", pa.string(), "downstream or diverse"),
+        _field("row", pa.int64(), "number among the rows of its kind, as synthesised"),
         _field("variant", pa.int32(), "the wording; 0 is the original"),
+        _field("piece", pa.int32(), "of a row that was split; 0 is the first"),
+        _field("tokens", pa.int32(), "length of the sequence"),
+        _field("supervised_tokens", pa.int32(), "those that count in the loss"),
+    ]
+)
+"""mix -> what stands at each position of the store of sequences; sorted by position."""
+
+TOKENS = pa.schema(
+    [
         _field("input_ids", pa.list_(pa.int32()), "token ids of the whole chat"),
         _field("supervised", pa.list_(pa.bool_()), "whether the token counts in the loss"),
     ]
 )
-"""mix -> tokenised rows, read by position."""
+"""mix -> the store ``sequences``: tokens of each sequence."""
+
+STEP = pa.schema(
+    [
+        _field("sequence", pa.list_(pa.int64()), "positions in the store of sequences, in order"),
+        _field("pack", pa.list_(pa.int32()), "which pack of the step each is in"),
+    ]
+)
+"""mix -> the stores ``steps-<arm>``: what one optimizer step trains on."""
+
+UNTRAINED = pa.schema(
+    [
+        _field("id", pa.string(), "of the downstream row or the query"),
+        _field("source", pa.string(), "of the row"),
+        _field("kind", pa.string(), "downstream or diverse"),
+        _field("variant", pa.int32(), "the wording; 0 is the original"),
+        _field("tokens", pa.int64(), "length of the whole chat; 0 where it has none"),
+        _field("reason", pa.string(), "why no token, or only a part of it, is trained on"),
+    ]
+)
+"""mix -> rows that training sees not at all, or not wholly."""
+
+SHARE = pa.schema(
+    [
+        _field("position", pa.int64(), "first position of the stretch"),
+        _field("source", pa.string(), "of the rows"),
+        _field("kind", pa.string(), "downstream or diverse"),
+        _field("rows", pa.int64(), "in the stretch"),
+        _field("tokens", pa.int64(), "of these rows"),
+        _field("supervised_tokens", pa.int64(), "of these rows"),
+    ]
+)
+"""mix -> the realised mix of each arm, by stretches of 1,000 positions."""
 
 GENERATION = pa.schema(
     [

@@ -9,7 +9,7 @@ from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import Arm, Finetune, Lora
-from delia_ray.config.mix import Mix
+from delia_ray.config.mix import Mix, RatioPhase
 from delia_ray.config.reading import describe, load_config
 from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
 from delia_ray.config.tree import Cluster, RunConfig
@@ -26,6 +26,7 @@ __all__ = [
     "Metric",
     "Mix",
     "Queries",
+    "RatioPhase",
     "Reword",
     "Rules",
     "RunConfig",

@@ -39,6 +39,9 @@ class Downstream(Source):
     """How a row is laid out, as for the corpus."""
     rows: int | None = Field(64, ge=1)
     """Take only the first this many records; None takes all."""
+    also: list[Source] = []
+    """Further sets to adapt to at the same time, each a task of its own; their rows come
+    evenly, every row once in an epoch."""
     special_tokens: dict[str, str] = {"<sep>": "json"}
     """New tokens to add to the vocabulary, each with the description of what it stands
     for. The description initialises (``finetune.token_init: description``) and probes the

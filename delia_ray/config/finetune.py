@@ -44,13 +44,17 @@ class Finetune(Settings):
     """Of AdamW."""
     batch_size: int = Field(64, ge=1)
     """Rows in one optimizer step, over all workers."""
-    micro_batch_size: int = Field(16, ge=1)
-    """Rows that a worker computes at once; the rest of its share accumulates."""
+    micro_batch_size: int = Field(4, ge=1)
+    """Packs of rows (``mix.pack_length``) that a worker computes at once; the rest of its
+    share accumulates."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps of every arm; None gives the DELIA arm one epoch, and every other
     arm as many steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto`` is bf16 on a GPU and fp32 on a CPU."""
+    attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention", "eager"] = "auto"
+    """The attention kernel, kept within documents by each of them. ``auto`` is
+    flash_attention_2 where a GPU and the package flash_attn are, else sdpa."""
     gradient_checkpointing: bool = False
     """Trade compute for memory."""
     checkpoint_every: int = Field(200, ge=1)

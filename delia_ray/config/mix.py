@@ -2,21 +2,53 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from delia_ray.config.data import Settings
 
 
+class RatioPhase(Settings):
+    """A stretch of the training with a ratio of its own."""
+
+    from_step: int = Field(ge=0)
+    """Its first optimizer step, from 0."""
+    ratio: float = Field(ge=0)
+    """Diverse rows for each downstream row from there on."""
+
+
 class Mix(Settings):
-    """Stage 3: one exact order of downstream and diverse rows."""
+    """Stage 3: one exact order of downstream and diverse rows, tokenised and packed."""
 
     ratio: float = Field(260, ge=0)
     """Diverse rows for each downstream row; the paper uses 67 to 520, 0 is common
     instruction tuning."""
+    schedule: list[RatioPhase] = []
+    """A ratio that changes over the training, instead of ``ratio``:
+    ``[{from_step: 0, ratio: 520}, {from_step: 200, ratio: 67}]``. Arms with a ratio of their
+    own keep it."""
+    strategy: Literal["uniform", "weighted", "token_balanced"] = "uniform"
+    """Which diverse rows come next. ``uniform`` (the paper's) takes the pool as it is;
+    ``weighted`` gives each source its share (``weight`` x rows) in every stretch of the
+    training, exactly; ``token_balanced`` does so in tokens instead of rows."""
+    temperature: float = Field(1.0, gt=0)
+    """Of ``weighted`` and ``token_balanced``: shares to the power of 1 / temperature. Above 1
+    small sources gain; far above, all sources are equal."""
     repeat: bool = False
-    """Allow the diverse pool to repeat when it is smaller than the ratio needs; otherwise
-    a shortfall is an error."""
+    """Allow diverse rows to repeat when there are fewer than the ratio needs, in all or of
+    one source; otherwise a shortfall is an error."""
     max_length: int = Field(1024, ge=16)
     """Longest training sequence in tokens."""
-    overlong: Literal["error", "set_aside"] = "error"
-    """What happens to a longer one: end with an error, or leave it out and count it."""
+    overlong: Literal["error", "set_aside", "split"] = "error"
+    """What happens to a longer one: end with an error, leave it out and count it, or cut it
+    into pieces that are trained in the same step."""
+    turns: Literal["last", "all"] = "last"
+    """Which turns of the assistant count in the loss: the answer, or those before it too."""
+    pack_length: int | None = Field(None, ge=16)
+    """Tokens that rows are packed into; None takes ``max_length``."""
+
+    @model_validator(mode="after")
+    def _schedule_rises(self) -> "Mix":
+        steps = [p.from_step for p in self.schedule]
+        if steps and (steps[0] != 0 or sorted(set(steps)) != steps):
+            raise ValueError(f"mix.schedule: from_step must start at 0 and rise, got {steps}")
+        return self

@@ -58,6 +58,8 @@ class RunConfig(Settings):
         return self
 
     def arm_ratio(self, arm: str) -> float:
-        """Diverse rows per downstream row of ``arm``."""
+        """Diverse rows per downstream row of ``arm``; the largest of a schedule."""
         ratio = self.arms[arm].ratio
+        if ratio is None and self.mix.schedule:
+            return max(p.ratio for p in self.mix.schedule)
         return self.mix.ratio if ratio is None else ratio

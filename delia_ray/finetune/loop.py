@@ -1,7 +1,6 @@
 """What each training worker runs; one call trains one arm."""
 
 import json
-import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.finetune.batches import Steps, token_losses
 from delia_ray.finetune.model import (
+    FLAT,
     attach,
+    attention,
     initialise_rows,
     load_base,
     merge,
@@ -54,11 +55,10 @@ def train(job: Job) -> None:
     # on every node) for an all-reduce that only inference uses.
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
     torch.set_num_threads(job.config.finetune.cpus_per_worker)
-    sequences = job.mix.read_table("sequences.parquet")
     for arm in job.config.arms:
         if not (job.out / arm).exists(CURVE):
-            order = job.mix.read_table(f"order-{arm}.parquet")["sequence"].to_numpy()
-            _train_arm(job, arm, Steps(sequences, order, job.config.finetune.batch_size))
+            flat = attention(job.config.finetune.attention) in FLAT
+            _train_arm(job, arm, Steps(job.mix, arm, flat))
 
 
 def _train_arm(job: Job, arm: str, steps: Steps) -> None:
@@ -69,10 +69,12 @@ def _train_arm(job: Job, arm: str, steps: Steps) -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
     path = locate(job.config.model)
     torch.manual_seed(seed)  # the adapter's first values, equal on all ranks
-    model, tokenizer = load_base(path, tokens.special_tokens, _dtype(settings.precision))
+    model, tokenizer = load_base(
+        path, tokens.special_tokens, _dtype(settings.precision), attention(settings.attention)
+    )
     initialise_rows(model, path, tokenizer, tokens.special_tokens, settings.token_init, seed)
     model = attach(model, tokenizer, tokens.special_tokens, settings)
-    passes = math.ceil(math.ceil(settings.batch_size / world) / settings.micro_batch_size)
+    passes = steps.passes(world, settings.micro_batch_size)
     engine, *_ = deepspeed.initialize(
         model=model,
         model_parameters=[p for p in model.parameters() if p.requires_grad],
@@ -129,7 +131,8 @@ def _step(
     rate = warmup(step, settings)
     for group in engine.optimizer.param_groups:
         group["lr"] = rate  # a function of the step alone, so a resumed run has no state for it
-    total = steps.supervised_tokens(step)
+    own, other = steps.supervised_tokens(step)
+    total = own + other
     micros = steps.micros(step, rank, world, settings.micro_batch_size)
     sums = torch.zeros(2, device=engine.device)
     for micro in micros:
@@ -141,14 +144,12 @@ def _step(
         engine.step()
         sums += torch.stack([downstream.detach(), diverse.detach()])
     dist.all_reduce(sums)
-    rows = steps.rows(step)
-    own = int(steps.supervised[rows][steps.downstream[rows]].sum())
     norm = engine.get_global_grad_norm()
     return {
         "step": step + 1,
         "loss": float(sums.sum()) / total,
         "loss_downstream": float(sums[0]) / own if own else None,
-        "loss_diverse": float(sums[1]) / (total - own) if total > own else None,
+        "loss_diverse": float(sums[1]) / other if other else None,
         "lr": rate,
         "grad_norm": None if norm is None else float(norm),
         "supervised_tokens": total,

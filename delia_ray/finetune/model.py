@@ -6,6 +6,7 @@ of its own, there too. The paper's public code trains the whole matrix and initi
 padding rows instead of the token's.
 """
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,29 @@ from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer
 from delia_ray.records import digest
 
+FLAT = ("flash_attention_2", "flash_attention_3")
+"""Kernels for sequences of varying length, which want one row without padding."""
 PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
 
 
-def load_base(path: str, special_tokens: Mapping[str, str], dtype: torch.dtype) -> tuple[Any, Any]:
+def attention(wanted: str) -> str:
+    """The kernel for ``finetune.attention``: what transformers calls ``attn_implementation``."""
+    if wanted != "auto":
+        return wanted
+    has_kernel = importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if torch.cuda.is_available() and has_kernel else "sdpa"
+
+
+def load_base(
+    path: str, special_tokens: Mapping[str, str], dtype: torch.dtype, kernel: str = "sdpa"
+) -> tuple[Any, Any]:
     """(model, tokenizer) of folder ``path`` with ``special_tokens`` in its vocabulary.
 
     The embedding grows only where it has no spare rows left. Rows that it gains hold the mean
     of the old ones until ``initialise_rows``: the same at every load, and never likely.
     """
     tokenizer = load_tokenizer(path, special_tokens)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=kernel)
     old = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > old:
         model.resize_token_embeddings(

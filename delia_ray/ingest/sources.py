@@ -1,7 +1,7 @@
 """The sources of a config: what each is for, its files, and what identifies their content."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -111,12 +111,17 @@ def feeds(config: RunConfig) -> list[Feed]:
 
 def _feeds(config: RunConfig) -> Iterator[Feed]:
     yield Feed("downstream", "downstream", config.downstream.path, config.downstream)
-    labels: set[str] = set()
-    for index, source in enumerate(config.corpus):
-        setting = f"corpus[{index}]"
-        label = f"{source.path} ({setting})" if source.path in labels else source.path
-        labels.add(label)
-        yield Feed("corpus", setting, label, source)
+    several: list[tuple[Group, str, Sequence[Source]]] = [
+        ("downstream", "downstream.also", config.downstream.also),
+        ("corpus", "corpus", config.corpus),
+    ]
+    for group, name, sources in several:
+        labels = {config.downstream.path} if group == "downstream" else set()
+        for index, source in enumerate(sources):
+            setting = f"{name}[{index}]"
+            label = f"{source.path} ({setting})" if source.path in labels else source.path
+            labels.add(label)
+            yield Feed(group, setting, label, source)
     for suite in config.evaluate.suites:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", suite.name):
             raise UserError(

@@ -63,14 +63,12 @@ def settings(config: RunConfig) -> dict[str, Any]:
     Raises:
         UserError: a path is missing, cannot be read or cannot work as configured.
     """
-    described: dict[str, Any] = {"seed": config.seed, "downstream": {}, "corpus": [], "suites": {}}
+    described: dict[str, Any] = {"seed": config.seed, "downstream": [], "corpus": [], "suites": {}}
     for feed in feeds(config):
-        if feed.group == "downstream":
-            described["downstream"] = feed.settings()
-        elif feed.group == "corpus":
-            described["corpus"].append(feed.settings())
-        else:
+        if feed.group == "suites":
             described["suites"][feed.label] = feed.settings()
+        else:
+            described[feed.group].append(feed.settings())
     return described
 
 
@@ -91,11 +89,14 @@ def run(run: StageRun) -> Outcome:
     corpus = [one for one in gathered if one.feed.group == "corpus"]
     others = [one for one in gathered if one.feed.group != "corpus"]
     drop_duplicates(corpus)
+    tables: dict[str, list[pa.Table]] = {}
     for one in others:
         table = pa.concat_tables(one.records)
         one.kept_duplicates = len(table) - pc.count_distinct(table.column("id")).as_py()
         name = "downstream" if one.feed.group == "downstream" else f"suite-{one.feed.label}"
-        run.out.write_table(f"{name}.parquet", table)
+        tables.setdefault(name, []).append(table)
+    for name, own in tables.items():
+        run.out.write_table(f"{name}.parquet", pa.concat_tables(own))
     queries = [table for one in corpus for table in one.records]
     pool = merge_by_key([QUERY.empty_table(), *queries])
     run.out.write_table("corpus.parquet", pool)

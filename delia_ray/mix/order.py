@@ -8,20 +8,21 @@ alone: nothing is stored, any worker can compute any part, and a resumed run goe
 exactly the next row.
 
 A fractional ratio has windows of floor or ceil of ratio + 1 rows, whose borders are
-floor(k (ratio + 1)). Both kinds of rows are drawn by seeded permutations: one pass over the
-downstream rows, and one over the prefix of the pool that the ratio uses, before any row
-comes again in another order.
+floor(k (ratio + 1)). A ratio that changes over the training is a list of phases: each has
+windows of its own, and goes on with the rows where the phase before it ended. Which row the
+n-th downstream or diverse one is, the draws say (``draws``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
-_ROUNDS = 4
+from delia_ray.mix.draws import Draw, Ints, mix64
 
 
 class Picks(NamedTuple):
@@ -31,77 +32,128 @@ class Picks(NamedTuple):
     """Whether it is a downstream row."""
     row: Ints
     """Which one: of the downstream rows, or of the pool in pool order."""
-    cycle: Ints
-    """How many whole passes over its kind came before."""
+    round: Ints
+    """How many whole rounds of its kind came before."""
+
+
+class Phase(NamedTuple):
+    """A stretch of one ratio."""
+
+    start: int
+    """Its first position."""
+    ratio: Fraction
+    """Diverse rows per downstream row."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where downstream rows stand: the part of the order that knows no rows.
+
+    Raises:
+        ValueError: a negative ratio, no phases, or phases that do not start at 0 and rise.
+    """
+
+    seed: int
+    phases: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        starts = [p.start for p in self.phases]
+        if not starts or starts[0] != 0 or sorted(set(starts)) != starts:
+            raise ValueError(f"phases must start at 0 and rise, got {starts}")
+        if (least := min(p.ratio for p in self.phases)) < 0:
+            raise ValueError(f"the ratio must not be negative, got {float(least):g}")
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """Downstream rows before each phase."""
+        found = [0]
+        for number, phase in enumerate(self.phases[1:]):
+            length = np.array([phase.start - self.phases[number].start])
+            found.append(found[-1] + int(self._count(number, length)[0]))
+        return found
+
+    def at(self, positions: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], Ints]:
+        """(whether a downstream row stands there, how many rows of that kind came before)."""
+        position = np.asarray(positions, dtype=np.int64)
+        downstream, nth = np.zeros(len(position), bool), np.empty_like(position)
+        starts = np.array([p.start for p in self.phases])
+        for number in np.unique(np.searchsorted(starts, position, side="right") - 1):
+            phase = self.phases[number]
+            end = self.phases[number + 1].start if number + 1 < len(self.phases) else None
+            own = (position >= phase.start) & (True if end is None else position < end)
+            local = position[own] - phase.start
+            here = self._count(number, local)
+            is_down = self._count(number, local + 1) > here
+            came = here + self._before[number]
+            downstream[own] = is_down
+            nth[own] = np.where(is_down, came, position[own] - came)
+        return downstream, nth
+
+    def count(self, length: int) -> int:
+        """Downstream rows among the first ``length`` positions."""
+        number = max(n for n, p in enumerate(self.phases) if p.start <= length)
+        local = np.array([length - self.phases[number].start])
+        return self._before[number] + int(self._count(number, local)[0])
+
+    def length(self, rows: int) -> int:
+        """Positions up to the end of the window that holds the ``rows``-th downstream row."""
+        number = max(n for n, before in enumerate(self._before) if before < rows or n == 0)
+        phase = self.phases[number]
+        end = phase.start + int(_border(phase.ratio, np.array([rows - self._before[number]]))[0])
+        if number + 1 < len(self.phases):  # its last window may be cut off by the next phase
+            end = min(end, self.phases[number + 1].start)
+        return end
+
+    def _count(self, number: int, length: Ints) -> Ints:
+        """Downstream rows among the first ``length`` positions of a phase."""
+        width = self.phases[number].ratio + 1
+        # The last window whose border is <= length: ceil((length + 1) / width) - 1.
+        window = -(-(length + 1) * width.denominator // width.numerator) - 1
+        start = _border(width - 1, window)
+        size = _border(width - 1, window + 1) - start
+        hashed = mix64(window, self.seed + 0x9E37 * number, 1)
+        offset = (hashed % size.astype(np.uint64)).astype(np.int64)
+        return window + (length > start + offset)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The sequence for ``rows`` downstream rows and a pool of ``pool`` diverse rows.
+    """The sequence of one arm: the windows, and what is drawn into them."""
 
-    Raises:
-        ValueError: no downstream rows, a negative ratio, or a pool smaller than the ratio
-            needs while ``repeat`` is off.
-    """
-
-    seed: int
-    ratio: Fraction
-    rows: int
-    pool: int
-    repeat: bool = False
-
-    def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError("the mix needs at least one downstream row")
-        if self.ratio < 0:
-            raise ValueError(f"the ratio must not be negative, got {self.ratio}")
-        if self.needed > self.pool and not (self.repeat and self.pool):
-            raise ValueError(
-                f"ratio {float(self.ratio):g} needs {self.needed} diverse rows, "
-                f"the pool has {self.pool}"
-            )
-
-    @property
-    def needed(self) -> int:
-        """Length of the pool's prefix that the ratio asks for."""
-        return -((-self.ratio * self.rows) // 1)
-
-    @property
-    def used(self) -> int:
-        """Length of the pool's prefix that is there; smaller only with ``repeat``."""
-        return min(self.needed, self.pool)
+    windows: Windows
+    downstream: Draw
+    diverse: Draw | None
+    """None where no position is diverse (ratio 0)."""
 
     @property
     def epoch(self) -> int:
         """Positions in which every downstream row comes once."""
-        return int(self.border(np.array([self.rows]))[0])
-
-    def border(self, window: Ints) -> Ints:
-        """First position of each window."""
-        width = self.ratio + 1
-        return window * width.numerator // width.denominator
+        return self.windows.length(self.downstream.size)
 
     def at(self, positions: npt.ArrayLike) -> Picks:
         """What stands at ``positions`` (any int array, any order)."""
-        position = np.asarray(positions, dtype=np.int64)
-        width = self.ratio + 1
-        # The last window whose border is <= position: ceil((position + 1) / width) - 1.
-        window = -(-(position + 1) * width.denominator // width.numerator) - 1
-        start = self.border(window)
-        size = self.border(window + 1) - start
-        offset = (_mix64(window, self.seed, 1) % size.astype(np.uint64)).astype(np.int64)
-        downstream = position == start + offset
-        before = window + (position > start + offset)  # downstream rows at smaller positions
-        occurrence = np.where(downstream, window, position - before)
-        length = np.where(downstream, self.rows, max(self.used, 1))
-        cycle = occurrence // length
-        index = np.empty_like(position)
-        for kind, size_, salt in ((True, self.rows, 2), (False, max(self.used, 1), 3)):
-            chosen = downstream == kind
-            index[chosen] = permute(
-                occurrence[chosen] % size_, size_, _mix64(cycle[chosen], self.seed, salt)
-            )
-        return Picks(downstream, index, cycle)
+        downstream, nth = self.windows.at(positions)
+        row, turn = np.empty_like(nth), np.empty_like(nth)
+        for kind, draw in ((downstream, self.downstream), (~downstream, self.diverse)):
+            if draw is not None and kind.any():
+                row[kind], turn[kind] = draw.at(nth[kind])
+        return Picks(downstream, row, turn)
+
+
+def needed(windows: Windows, rows: int) -> int:
+    """Diverse rows in the first epoch of ``rows`` downstream rows: ceil(ratio * rows) where
+    the ratio is constant. The prefix of the pool that an arm uses."""
+    length = windows.length(rows)
+    if len(windows.phases) == 1:
+        return int(-((-windows.phases[0].ratio * rows) // 1))
+    return length - windows.count(length)
+
+
+def phases(ratio: float, schedule: Sequence[Any], batch_size: int) -> tuple[Phase, ...]:
+    """The phases of a constant ratio, or of a schedule of (from_step, ratio) pairs."""
+    if not schedule:
+        return (Phase(0, exact(ratio)),)
+    return tuple(Phase(p.from_step * batch_size, exact(p.ratio)) for p in schedule)
 
 
 def exact(ratio: float) -> Fraction:
@@ -109,32 +161,7 @@ def exact(ratio: float) -> Fraction:
     return Fraction(str(ratio)).limit_denominator(10**6)
 
 
-def permute(index: Ints, size: int, key: npt.NDArray[np.uint64]) -> Ints:
-    """Images of ``index`` (each in 0 .. size - 1) under the permutations that ``key`` names.
-
-    A Feistel network over the next even number of bits, walked until the value falls below
-    ``size`` (cycle walking; Black and Rogaway, CT-RSA 2002): a bijection, without a table.
-    """
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    low = np.uint64((1 << half) - 1)
-    value = index.astype(np.uint64)
-    todo = np.arange(len(value))
-    while len(todo):
-        left, right = value[todo] >> np.uint64(half), value[todo] & low
-        for turn in range(_ROUNDS):
-            left, right = right, left ^ (_mix64(right, key[todo], turn) & low)
-        value[todo] = (left << np.uint64(half)) | right
-        todo = todo[value[todo] >= size]
-    return value.astype(np.int64)
-
-
-def _mix64(value: npt.NDArray[Any], seed: Any, salt: int) -> npt.NDArray[np.uint64]:
-    """A hash of 64 bits (the finaliser of SplitMix64; Steele et al., OOPSLA 2014)."""
-    with np.errstate(over="ignore"):
-        state = np.asarray(value).astype(np.uint64)
-        for word in (np.asarray(seed).astype(np.uint64), np.uint64(salt + 1)):
-            state = state + word * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
-    return state
+def _border(ratio: Fraction, window: Ints) -> Ints:
+    """First position of each window of a phase."""
+    width = ratio + 1
+    return window * width.numerator // width.denominator

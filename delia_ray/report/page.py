@@ -11,7 +11,7 @@ import yaml
 
 from delia_ray.config import RunConfig, describe
 from delia_ray.report import plots
-from delia_ray.report.counts import by_arm, count_tables, ingest_table
+from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
 from delia_ray.report.samples import SuiteSamples, choose, clip, reworded, tally
 from delia_ray.report.words import (
     clock,
@@ -133,7 +133,7 @@ def context(found: Found) -> dict[str, Any]:
         "signatures": scores["signatures"],
         "plots": [Markup(p) for p in loss_plots(found.curves, arms)],
         "training": _tables(counts["finetune"]),
-        "mix": _tables(counts["mix"]),
+        "mix": mix_tables(counts["mix"]),
         "answers": tally(r["reason"] for r in found.answers),
         "wordings": tally(r["reason"] for r in found.rewordings if r["variant"]),
         "reworded": reworded(found.rewordings, found.downstream),
@@ -261,6 +261,16 @@ def facts(found: Found) -> list[tuple[str, str]]:
         ("diverse rows per downstream row", ", ".join(_ratios(config, mix))),
         ("optimizer steps of each arm", " / ".join(sorted(steps))),
         ("held out", f"{len(sizes)} suites, {sum(sizes.values()):,} prompts"),
+    ]
+
+
+def mix_tables(counts: Mapping[str, Any]) -> list[CountTable]:
+    """One column for each arm; then for each arm what every source gave it."""
+    arms = counts.get("arms", {})
+    plain = {arm: {k: v for k, v in c.items() if k != "sources"} for arm, c in arms.items()}
+    return [
+        *_tables({**counts, "arms": plain}),
+        *(matrix(c["sources"], f"sources of {arm}") for arm, c in arms.items() if "sources" in c),
     ]
 
 

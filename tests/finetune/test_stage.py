@@ -12,6 +12,7 @@ from delia_ray.finetune.stage import run as finetune
 from delia_ray.mix.stage import run as mix
 from delia_ray.records import ANSWER, EXAMPLE, REWORDING, conform
 from delia_ray.stage import StageRun
+from delia_ray.store import Store
 
 pytestmark = pytest.mark.ray
 
@@ -76,10 +77,12 @@ def test_the_rows_of_the_mix_are_counted(prepared) -> None:
     _, out = prepared
     rows = (out / "mix").read_table("sequences.parquet").to_pylist()
     assert len(rows) == 6 + 1 + 18
-    order = (out / "mix").read_table("order-delia.parquet")["sequence"].to_pylist()
-    assert len(order) == 6 * 8
-    kinds = [rows[i]["kind"] for i in order]
-    assert all(kinds[i : i + 4].count("downstream") == 1 for i in range(0, 48, 4))
+    steps = Store(out / "mix", "steps-delia")
+    assert len(steps) == 6
+    for step in range(6):
+        kinds = [rows[i]["kind"] for i in steps.row(step)["sequence"]]
+        assert len(kinds) == 8
+        assert all(kinds[i : i + 4].count("downstream") == 1 for i in (0, 4))
 
 
 @pytest.mark.parametrize(("workers", "zero"), [(2, 2), (2, 3)])

@@ -90,6 +90,17 @@ def test_duplicates_of_downstream_rows_stay_and_are_counted(base, ray_local, tmp
     assert len(out.read_table("downstream.parquet")) == 6
 
 
+def test_several_downstream_sets_keep_their_names(base, ray_local, tmp_path):
+    """Each set is a task; the mix spreads them by their source."""
+    path = write(tmp_path, "in/other.jsonl", jsonl(DOWNSTREAM[:2]))
+    base["downstream"]["also"] = [{"path": str(path)}]
+    outcome, out = ingest(base, tmp_path / "out")
+    counts = sound(outcome.counts)["downstream"]
+    assert [c["records"] for c in counts.values()] == [4, 2]
+    table = out.read_table("downstream.parquet")
+    assert table["source"].to_pylist() == [base["downstream"]["path"]] * 4 + [str(path)] * 2
+
+
 @pytest.mark.parametrize(
     ("limit", "records", "duplicates", "rejects", "beyond"),
     [(1, 1, 0, 0, 40), (20, 20, 0, 0, 21), (25, 20, 5, 0, 16), (40, 30, 10, 0, 1),

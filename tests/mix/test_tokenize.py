@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.mix.tokenize import encode
+from delia_ray.mix.tokenize import Encoded, Refused, encode, split
 from delia_ray.models import end_ids, load_tokenizer
+from tests.mix.templates import CHATML_MARKED, STYLES, make_tokenizer
 
 CHAT = [
     {"role": "system", "content": "S"},
@@ -14,6 +15,7 @@ CHAT = [
     {"role": "assistant", "content": "first"},
     {"role": "user", "content": "two"},
 ]
+GOLDEN = Path(__file__).parent / "golden_masks.txt"
 
 
 @pytest.fixture
@@ -21,8 +23,60 @@ def tokenizer(tmp_path: Path, make_model):
     return load_tokenizer(str(make_model(tmp_path / "m")))
 
 
+def _one(tokenizer, prompt, answer, ends, turns="last") -> Encoded:
+    (found,) = encode(tokenizer, [(prompt, answer)], ends, turns)
+    assert isinstance(found, Encoded)
+    return found
+
+
+def _shown(tokenizer, encoded: Encoded) -> str:
+    """The text, with what is supervised in «»."""
+    parts, marked = [], False
+    for start in range(len(encoded.ids)):
+        if encoded.supervised[start] != marked:
+            parts.append("«" if encoded.supervised[start] else "»")
+            marked = encoded.supervised[start]
+        piece = tokenizer.convert_ids_to_tokens(encoded.ids[start])
+        parts.append(piece.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n"))
+    text = "".join(parts) + ("»" if marked else "")
+    return text.replace("<0x0A>", "\n").replace("\n", "⏎")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_masks_of_the_public_styles(style: str) -> None:
+    """Against a golden file that people can read."""
+    tokenizer, ends = make_tokenizer(STYLES[style])
+    chat = [
+        {"role": "user", "content": "Name a colour."},
+        {"role": "assistant", "content": "Blue, of course!"},
+        {"role": "user", "content": "Another?"},
+    ]
+    if STYLES[style].has_system:
+        chat = [{"role": "system", "content": "You answer in one word."}, *chat]
+    found = "".join(
+        f"{style} {turns}\n{_shown(tokenizer, _one(tokenizer, chat, 'Red then.', ends, turns))}\n"
+        for turns in ("last", "all")
+    )
+    assert found in GOLDEN.read_text(), f"\n{found}"
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_many_chats_are_as_one_by_one(style: str) -> None:
+    tokenizer, ends = make_tokenizer(STYLES[style])
+    chats = [([{"role": "user", "content": "x" * n}], "Red " * n) for n in range(1, 9)]
+    assert encode(tokenizer, chats, ends) == [_one(tokenizer, *chat, ends) for chat in chats]
+
+
+def test_a_chat_that_the_template_refuses_is_alone() -> None:
+    tokenizer, ends = make_tokenizer(STYLES["gemma"])
+    good, bad = ([CHAT[1]], "x"), ([CHAT[0], CHAT[1]], "x")
+    found = encode(tokenizer, [good, bad, good], ends)
+    assert [type(f) for f in found] == [Encoded, Refused, Encoded]
+    assert "System role not supported" in found[1].reason
+
+
 def test_the_answer_and_its_end_are_supervised(tokenizer) -> None:
-    ids, counted = encode(tokenizer, CHAT, "the answer", {0})
+    ids, counted = _one(tokenizer, CHAT, "the answer", {0})
     kept = [i for i, c in zip(ids, counted, strict=True) if c]
     assert tokenizer.decode(kept) == "the answer<|end|>"
     rest = [i for i, c in zip(ids, counted, strict=True) if not c]
@@ -31,20 +85,50 @@ def test_the_answer_and_its_end_are_supervised(tokenizer) -> None:
 
 def test_what_follows_the_end_is_cut_off(tokenizer) -> None:
     tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>{%", "<|end|>\n\n{%")
-    ids, counted = encode(tokenizer, CHAT[1:2], "x", {0})
+    ids, counted = _one(tokenizer, CHAT[1:2], "x", {0})
     assert tokenizer.decode(ids).endswith("<|assistant|>x<|end|>")
     assert counted[-1]
 
 
 def test_templates_that_cannot_be_masked_are_refused(tokenizer) -> None:
     good = tokenizer.chat_template
-    tokenizer.chat_template = good + "{{ messages|length }}"
     tokenizer.chat_template = "{{ messages|length }}" + good
     with pytest.raises(UserError, match="renders a prompt differently"):
-        encode(tokenizer, CHAT[1:2], "x", {0})
+        encode(tokenizer, [(CHAT[1:2], "x")], {0})
     tokenizer.chat_template = good.replace("<|end|>", "\n")
     with pytest.raises(UserError, match="none of the end tokens"):
-        encode(tokenizer, CHAT[1:2], "x", {0})
+        encode(tokenizer, [(CHAT[1:2], "x")], {0})
+
+
+def test_generation_markers_must_agree_with_the_prefix() -> None:
+    tokenizer, ends = make_tokenizer(STYLES["chatml"])
+    plain = [_one(tokenizer, CHAT, "Red.", ends, turns) for turns in ("last", "all")]
+    tokenizer.chat_template = CHATML_MARKED
+    assert [_one(tokenizer, CHAT, "Red.", ends, turns) for turns in ("last", "all")] == plain
+    # Some templates enclose the line break after the turn, or leave its end token out.
+    wide = CHATML_MARKED.replace("'<|im_end|>' }}{% endgen", "'<|im_end|>\\n' }}{% endgen")
+    tokenizer.chat_template = wide.replace("{{ '\\n' }}{% endfor", "{% endfor").replace(
+        "{% else %}{{ m.content + '<|im_end|>' }}", "{% else %}{{ m.content + '<|im_end|>\\n' }}"
+    )
+    assert _one(tokenizer, CHAT, "Red.", ends) == plain[0]
+    narrow = "{% endgeneration %}{{ '<|im_end|>' }}{% else %}"
+    tokenizer.chat_template = CHATML_MARKED.replace(
+        "m.content + '<|im_end|>' }}{% endgeneration %}{% else %}", "m.content }}" + narrow
+    )
+    assert _one(tokenizer, CHAT, "Red.", ends) == plain[0]
+    tokenizer.chat_template = CHATML_MARKED.replace("m.role == 'assistant'", "m.role == 'user'")
+    with pytest.raises(UserError, match="generation markers"):
+        encode(tokenizer, [(CHAT, "Red.")], ends)
+
+
+def test_long_chats_are_split_without_loss_of_what_is_supervised() -> None:
+    chat = Encoded(list(range(25)), [False] * 12 + [True] * 13)
+    pieces = split(chat, 10)
+    assert [p.ids for p in pieces] == [list(range(10, 20)), list(range(20, 25))]
+    assert [sum(p.supervised) for p in pieces] == [8, 4], "a piece's first token is a start"
+    assert split(Encoded([1, 2, 3], [False, True, True]), 10) == [
+        Encoded([1, 2, 3], [False, True, True])
+    ]
 
 
 def test_a_model_without_a_template_is_refused(tmp_path: Path, make_model) -> None:

@@ -1,0 +1,193 @@
+"""From rows of text to the store of sequences, one file for each part of the tables.
+
+Parts are independent: a part is the downstream rows with their rewordings, or one row group
+of the answers, and becomes one file of the store and one table of what is in it. A few
+thousand rows are done here; more of them by Ray Data tasks on all CPUs of the cluster.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delia_ray.artifacts import Folder
+from delia_ray.errors import UserError
+from delia_ray.mix.tokenize import Encoded, Refused, encode, split
+from delia_ray.models import end_ids, load_tokenizer, locate
+from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
+from delia_ray.store import lists, write_file
+
+STORE = "sequences"
+_FEW = 20_000
+"""Rows up to which starting workers costs more than they save."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task needs to know; plain data and URLs."""
+
+    model: str
+    special_tokens: tuple[str, ...]
+    ingest: Folder
+    synthesize: Folder
+    out: Folder
+    max_length: int
+    overlong: str
+    turns: str
+
+    def parts(self) -> int:
+        """The downstream rows, then each row group of the answers."""
+        return 1 + int(self._answers().num_row_groups)
+
+    def rows(self) -> int:
+        """Diverse rows, before any is set aside."""
+        return int(self._answers().metadata.num_rows)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether starting Ray's workers pays."""
+        return self.rows() > _FEW
+
+    def _answers(self) -> pq.ParquetFile:
+        folder = self.synthesize
+        return pq.ParquetFile(folder.fs.open(folder.file("answers.parquet"), "rb"))
+
+    def read(self, part: int) -> Iterator[dict[str, Any]]:
+        """The rows of a part: what SEQUENCE says of them, ``prompt`` and ``answer``."""
+        if part == 0:
+            yield from self._downstream()
+            return
+        file = self._answers()
+        first = sum(file.metadata.row_group(i).num_rows for i in range(part - 1))
+        columns = ["id", "source", "prompt", "answer"]
+        for at, row in enumerate(file.read_row_group(part - 1, columns=columns).to_pylist()):
+            yield {**row, "kind": "diverse", "row": first + at, "variant": 0}
+
+    def _downstream(self) -> Iterator[dict[str, Any]]:
+        wordings: dict[str, list[dict[str, Any]]] = {}
+        for rewording in self.synthesize.read_table("rewordings.parquet").to_pylist():
+            wordings.setdefault(rewording["id"], []).append(rewording)
+        table = self.ingest.read_table("downstream.parquet", ["id", "source", "prompt", "answer"])
+        for at, row in enumerate(table.to_pylist()):
+            own = {**row, "kind": "downstream", "row": at}
+            yield {**own, "variant": 0}
+            # Popped: a downstream row that stands there twice shares its id, and has its
+            # rewordings once.
+            for other in wordings.pop(row["id"], []):
+                yield {**own, "variant": other["variant"], "prompt": other["prompt"]}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of one part."""
+
+    part: int
+    sequences: pa.Table
+    """SEQUENCE, in the order of the file."""
+    untrained: pa.Table
+    """UNTRAINED."""
+    error: str = ""
+    """Why nothing can be trained with this template; empty where all is well."""
+
+
+def build(job: Job, part: int) -> Built:
+    """Tokenise a part and write its file of the store."""
+    path = locate(job.model)
+    tokenizer = _tokenizer(path, job.special_tokens)
+    rows = list(job.read(part))
+    try:
+        encoded = encode(
+            tokenizer, [(r.pop("prompt"), r.pop("answer")) for r in rows], end_ids(path), job.turns
+        )
+    except UserError as error:
+        return Built(part, conform([], SEQUENCE), conform([], UNTRAINED), str(error))
+    kept: list[Encoded] = []
+    sequences: list[dict[str, Any]] = []
+    untrained: list[dict[str, Any]] = []
+    for row, chat in zip(rows, encoded, strict=True):
+        pieces, reason = _pieces(chat, job)
+        if reason:
+            own = {k: row[k] for k in ("id", "source", "kind", "variant")}
+            tokens = 0 if isinstance(chat, Refused) else len(chat.ids)
+            untrained.append({**own, "tokens": tokens, "reason": reason})
+        for number, piece in enumerate(pieces):
+            counted = sum(piece.supervised)
+            sequences.append(
+                {**row, "piece": number, "tokens": len(piece.ids), "supervised_tokens": counted}
+            )
+        kept += pieces
+    write_file(
+        job.out, STORE, part,
+        {
+            "input_ids": lists([e.ids for e in kept], TOKENS.field("input_ids").type.value_type),
+            "supervised": lists([e.supervised for e in kept], pa.bool_()),
+        },
+    )  # fmt: skip
+    return Built(part, conform(sequences, SEQUENCE), conform(untrained, UNTRAINED))
+
+
+def build_all(job: Job) -> Iterator[Built]:
+    """Every part, as they are done."""
+    parts = job.parts()
+    if not job.is_large:
+        for part in range(parts):
+            yield build(job, part)
+        return
+    import ray.data
+
+    numbers = ray.data.range(parts, override_num_blocks=parts)
+    done = numbers.map_batches(
+        functools.partial(_task, job=job), batch_size=None, batch_format="pyarrow", num_cpus=1
+    )
+    for batch in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in batch.to_pylist():
+            yield Built(
+                row["part"], _unpack(row["sequences"]), _unpack(row["untrained"]), row["error"]
+            )
+
+
+def _task(batch: pa.Table, job: Job) -> pa.Table:
+    built = [build(job, number) for number in batch["id"].to_pylist()]
+    return pa.table(
+        {
+            "part": [b.part for b in built],
+            "sequences": [_pack(b.sequences) for b in built],
+            "untrained": [_pack(b.untrained) for b in built],
+            "error": [b.error for b in built],
+        }
+    )
+
+
+def _pack(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _unpack(data: bytes) -> pa.Table:
+    return pa.ipc.open_stream(data).read_all()
+
+
+def _pieces(chat: Encoded | Refused, job: Job) -> tuple[list[Encoded], str]:
+    """(what is trained on, why not all of the row)."""
+    if isinstance(chat, Refused):
+        return [], chat.reason
+    if len(chat.ids) <= job.max_length:
+        return [chat], ""
+    if job.overlong != "split":
+        return [], f"longer than mix.max_length={job.max_length}"
+    pieces = split(chat, job.max_length)
+    lost = len(chat.ids) - sum(len(p.ids) for p in pieces)
+    supervised = sum(chat.supervised) - sum(sum(p.supervised) for p in pieces)
+    if not lost and not supervised:
+        return pieces, ""
+    return pieces, f"split: {lost} tokens of the prompt left out, {supervised} not supervised"
+
+
+@functools.cache
+def _tokenizer(path: str, special_tokens: tuple[str, ...]) -> Any:
+    return load_tokenizer(path, special_tokens)

@@ -1,0 +1,277 @@
+"""From an arm's order to the sequences and packs of each of its optimizer steps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from delia_ray.config import Arm, Mix
+from delia_ray.mix.draws import Deal, Draw, Ints, Ranked, Shuffled, Split, shares
+from delia_ray.mix.order import Order, Picks, Windows, needed, phases
+from delia_ray.mix.packing import loads, pack
+
+STRETCH = 1000
+"""Positions over which the realised mix is counted."""
+_CHUNK = 65_536
+"""Positions that are laid down at a time."""
+
+
+class Index:
+    """Where each row's sequences stand in the store.
+
+    Rows are numbered as they are used here: downstream rows whose original wording is
+    trainable, and trainable diverse rows, each from 0.
+    """
+
+    def __init__(self, sequences: pa.Table, weights: dict[str, float]) -> None:
+        """``sequences``: records.SEQUENCE; ``weights``: of each diverse source."""
+        self.tokens = sequences["tokens"].to_numpy().astype(np.int32)
+        self.supervised = sequences["supervised_tokens"].to_numpy().astype(np.int32)
+        downstream = pc.equal(sequences["kind"], "downstream").to_numpy()
+        names = sequences["source"].combine_chunks().dictionary_encode()
+        codes = names.indices.to_numpy()
+        self.sources: list[tuple[str, str]] = []
+        """(kind, source) by code; downstream first."""
+        self.code = np.empty(len(sequences), np.int16)
+        for kind, own in (("downstream", downstream), ("diverse", ~downstream)):
+            for code in np.unique(codes[own]):
+                self.code[own & (codes == code)] = len(self.sources)
+                self.sources.append((kind, names.dictionary[int(code)].as_py()))
+        # An item is one wording of one row: its pieces stand side by side.
+        starts = np.flatnonzero(sequences["piece"].to_numpy() == 0)
+        self.first = starts.astype(np.int64)
+        self.pieces = np.diff(np.append(starts, len(sequences))).astype(np.int32)
+        row, variant = sequences["row"].to_numpy()[starts], sequences["variant"].to_numpy()[starts]
+        is_down = downstream[starts]
+        items = np.flatnonzero(is_down)
+        begins = np.flatnonzero(np.append(True, np.diff(row[items]) != 0)) if len(items) else items
+        counts = np.diff(np.append(begins, len(items)))
+        whole = variant[items[begins]] == 0
+        self.wording, self.wordings = items[begins][whole], counts[whole]
+        self.lost = int((~whole).sum())
+        """Downstream rows of which only rewordings are trainable."""
+        self.diverse = np.flatnonzero(~is_down)
+        self.weights = [weights.get(name, 1.0) for kind, name in self.sources if kind == "diverse"]
+
+    @property
+    def rows(self) -> int:
+        return len(self.wording)
+
+    @property
+    def pool(self) -> int:
+        return len(self.diverse)
+
+    def source_of(self, items: Ints) -> Ints:
+        return self.code[self.first[items]].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Lay:
+    """What stands at some positions: for each, the sequences of its row, in order."""
+
+    sequence: Ints
+    position: Ints
+    """Of each sequence; a split row has several at its position."""
+
+
+def make_order(mix: Mix, arm: Arm, index: Index, seed: int, batch_size: int) -> Order:
+    """The order of an arm.
+
+    Raises:
+        ValueError: too few rows, in words that name the numbers.
+    """
+    if not index.rows:
+        raise ValueError("the mix needs at least one downstream row")
+    constant = mix.ratio if arm.ratio is None else arm.ratio
+    windows = Windows(seed, phases(constant, mix.schedule if arm.ratio is None else (), batch_size))
+    want = needed(windows, index.rows)
+    if want > index.pool and not (mix.repeat and index.pool):
+        ratio = max(p.ratio for p in windows.phases)
+        raise ValueError(
+            f"ratio {float(ratio):g} needs {want} diverse rows, the pool has {index.pool}"
+        )
+    downstream = _by_source(index.source_of(index.wording), seed, 2)
+    return Order(windows, downstream, _diverse(mix, index, want, seed) if want else None)
+
+
+def _by_source(source: Ints, seed: int, salt: int) -> Draw:
+    """Every row once a round, the rows of each source evenly spread."""
+    found = np.unique(source)
+    if len(found) == 1:
+        return Shuffled(seed, len(source), salt)
+    lists = [np.flatnonzero(source == s) for s in found]
+    deal = Deal([Fraction(len(rows)) for rows in lists], seed)
+    parts = [Ranked(r, Shuffled(seed, len(r), salt + 8 * (n + 1))) for n, r in enumerate(lists)]
+    return Split(deal, parts, len(source))
+
+
+def _diverse(mix: Mix, index: Index, want: int, seed: int) -> Draw:
+    """The diverse rows that an arm uses; always a prefix of each source, so that a larger
+    ratio uses the rows of a smaller one and more."""
+    source = index.source_of(index.diverse)
+    if mix.strategy == "uniform" or len(index.weights) == 1:
+        return Shuffled(seed, min(want, index.pool), 3)
+    lists = [np.flatnonzero(source == s) for s in np.unique(source)]
+    sizes = np.array([len(rows) for rows in lists], float)
+    weights = (np.array(index.weights) * sizes) ** (1 / mix.temperature)
+    if mix.strategy == "token_balanced":
+        tokens = index.tokens[index.first[index.diverse]]
+        weights /= [float(tokens[rows].mean()) for rows in lists]
+    deal = Deal(shares(weights.tolist()), seed)
+    parts: list[Draw] = []
+    names = [name for kind, name in index.sources if kind == "diverse"]
+    for number, (rows, count) in enumerate(zip(lists, deal.counts(want), strict=True)):
+        if count > len(rows) and not mix.repeat:
+            raise ValueError(
+                f"mix.strategy={mix.strategy} needs {count} rows of {names[number]}, which has "
+                f"{len(rows)}"
+            )
+        own = Shuffled(seed, max(1, min(count, len(rows))), 3 + 8 * (number + 1))
+        parts.append(Ranked(rows, own))
+    return Split(deal, parts, want)
+
+
+def lay_down(order: Order, index: Index, positions: Ints, reworded: bool) -> Lay:
+    """The sequences at ``positions``.
+
+    A downstream row takes its wordings in turn, each row starting at another one, so that
+    every round over the rows holds all kinds of wordings.
+    """
+    picks = order.at(positions)
+    items = _items(picks, index, reworded)
+    pieces = index.pieces[items]
+    sequence = np.repeat(index.first[items], pieces)
+    if len(sequence) > len(items):
+        within = np.arange(len(sequence)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        sequence = sequence + within
+    return Lay(sequence, np.repeat(positions, pieces))
+
+
+def _items(picks: Picks, index: Index, reworded: bool) -> Ints:
+    items = np.empty(len(picks.row), np.int64)
+    down = picks.downstream
+    items[~down] = index.diverse[picks.row[~down]]
+    row = picks.row[down]
+    turn = (picks.round[down] + row) % index.wordings[row] if reworded else 0
+    items[down] = index.wording[row] + turn
+    return items
+
+
+def tokens_of_steps(
+    order: Order, index: Index, steps: int, batch_size: int, reworded: bool
+) -> Ints:
+    """(steps,) tokens of each optimizer step."""
+    total = np.zeros(steps, np.int64)
+    for lay in _chunks(order, index, steps, batch_size, reworded):
+        total += np.bincount(
+            lay.position // batch_size, weights=index.tokens[lay.sequence], minlength=steps
+        ).astype(np.int64)
+    return total
+
+
+class Counted:
+    """The realised mix: totals, and stretches of ``STRETCH`` positions."""
+
+    def __init__(self, index: Index, positions: int) -> None:
+        self.index = index
+        stretches = -(-positions // STRETCH)
+        self.found = np.zeros((3, stretches, len(index.sources)), np.int64)
+
+    def add(self, lay: Lay) -> None:
+        code, shape = self.index.code[lay.sequence].astype(np.int64), self.found.shape[1:]
+        cell = lay.position // STRETCH * shape[1] + code
+        first = np.append(True, np.diff(lay.position) != 0)
+        for number, weight in enumerate(
+            (first, self.index.tokens[lay.sequence], self.index.supervised[lay.sequence])
+        ):
+            counted = np.bincount(cell, weights=weight, minlength=shape[0] * shape[1])
+            self.found[number] += counted.reshape(shape).astype(np.int64)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of records.SHARE."""
+        for stretch in range(self.found.shape[1]):
+            for code, (kind, source) in enumerate(self.index.sources):
+                rows, tokens, supervised = (int(v) for v in self.found[:, stretch, code])
+                yield {
+                    "position": stretch * STRETCH, "source": source, "kind": kind, "rows": rows,
+                    "tokens": tokens, "supervised_tokens": supervised,
+                }  # fmt: skip
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Rows, tokens and supervised tokens of each kind."""
+        kinds = np.array([kind == "downstream" for kind, _ in self.index.sources])
+        names = ("rows", "tokens", "supervised_tokens")
+        summed = self.found.sum(1)
+        return {
+            name: {
+                "downstream": int(summed[number][kinds].sum()),
+                "diverse": int(summed[number][~kinds].sum()),
+            }
+            for number, name in enumerate(names)
+        }
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """For each source its share of rows, tokens and supervised tokens in percent, and the
+        least and most rows in any whole stretch."""
+        summed = self.found.sum(1)
+        whole = self.found[0, : max(1, self.found.shape[1] - 1)]
+        share = 100 * summed / np.maximum(1, summed.sum(1, keepdims=True))
+        return {
+            f"{source} ({kind})": {
+                "rows": int(summed[0, code]),
+                "rows_percent": round(float(share[0, code]), 3),
+                "tokens_percent": round(float(share[1, code]), 3),
+                "supervised_percent": round(float(share[2, code]), 3),
+                "per_1000_rows": [int(whole[:, code].min()), int(whole[:, code].max())],
+            }
+            for code, (kind, source) in enumerate(self.index.sources)
+        }
+
+
+@dataclass
+class Packed:
+    """How full the packs are."""
+
+    packs: int
+    """In each step."""
+    tokens: int = 0
+    slots: int = 0
+    """What the packs take when each is as long as the longest of its step."""
+
+    @property
+    def efficiency(self) -> float:
+        return self.tokens / max(1, self.slots)
+
+
+def steps_of(
+    order: Order, index: Index, steps: int, batch_size: int, reworded: bool,
+    packed: Packed, counted: Counted,
+) -> Iterator[tuple[list[Ints], list[npt.NDArray[np.int32]]]]:  # fmt: skip
+    """For each step its sequences and the pack of each; in chunks of steps."""
+    for lay in _chunks(order, index, steps, batch_size, reworded):
+        counted.add(lay)
+        step = lay.position // batch_size
+        borders = np.flatnonzero(np.diff(step)) + 1
+        sequences, packs = np.split(lay.sequence, borders), []
+        for own in sequences:
+            lengths = index.tokens[own]
+            assigned = pack(lengths, packed.packs)
+            load = loads(lengths, assigned, packed.packs)
+            packed.tokens += int(load.sum())
+            packed.slots += int(load.max()) * packed.packs
+            packs.append(assigned.astype(np.int32))
+        yield sequences, packs
+
+
+def _chunks(
+    order: Order, index: Index, steps: int, batch_size: int, reworded: bool
+) -> Iterator[Lay]:
+    size = max(1, _CHUNK // batch_size) * batch_size
+    for start in range(0, steps * batch_size, size):
+        positions = np.arange(start, min(start + size, steps * batch_size))
+        yield lay_down(order, index, positions, reworded)

@@ -1,0 +1,118 @@
+"""Rows of token lists on disk, read by position without reading the rest.
+
+A store is a set of Arrow IPC files (uncompressed, in record batches of ``BATCH`` rows) and a
+small index of how many rows each holds. Writers fill files side by side, each its own; a
+reader maps local files into memory, so that the operating system keeps what is used and all
+processes of a node share it, and reads single record batches of remote ones. Row i is found
+by arithmetic.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from delia_ray.artifacts import Folder
+
+BATCH = 1024
+"""Rows of a record batch: what a remote read fetches."""
+_KEPT = 256
+"""Record batches that a reader of remote files keeps; about 100 MB of common rows."""
+
+
+def write_file(folder: Folder, name: str, number: int, columns: dict[str, pa.Array]) -> int:
+    """Write one file of store ``name``, atomically; returns its rows."""
+    table = pa.table(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=BATCH)
+    folder.write_bytes(_file(name, number), memoryview(sink.getvalue()))
+    return len(table)
+
+
+def write_index(folder: Folder, name: str, rows: Sequence[int], **facts: Any) -> None:
+    """Say how many rows each file holds, and whatever readers should know besides; without it
+    there is no store."""
+    folder.write_json(f"{name}.json", {"rows": list(rows), "batch": BATCH, "facts": facts})
+
+
+def lists(rows: Sequence[npt.ArrayLike], kind: pa.DataType) -> pa.Array:
+    """Rows of numbers as one Arrow list column of ``kind`` values."""
+    arrays = [np.asarray(r) for r in rows]
+    offsets = np.zeros(len(arrays) + 1, np.int32)
+    np.cumsum([len(a) for a in arrays], out=offsets[1:])
+    flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind))
+
+
+class Store:
+    """Reads rows of store ``name`` by position; picklable, opens its files where it is used.
+
+    Raises:
+        FileNotFoundError: there is no such store, or it is unfinished.
+    """
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder, self.name = folder, name
+        index = folder.read_json(f"{name}.json")
+        self.batch: int = index["batch"]
+        self.facts: dict[str, Any] = index["facts"]
+        self.ends = np.cumsum(np.array(index["rows"], np.int64))
+        self._readers: dict[int, Any] = {}
+        self._batches: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": {}, "_batches": OrderedDict()}
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def row(self, position: int) -> dict[str, npt.NDArray[Any]]:
+        """The lists at ``position`` by column name; numbers without a copy.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of a store of {len(self)} rows")
+        file = int(np.searchsorted(self.ends, position, side="right"))
+        within = position - (int(self.ends[file - 1]) if file else 0)
+        number, at = divmod(within, self.batch)
+        return {name: _values(column, at) for name, column in self._columns(file, number)}
+
+    def rows(self, positions: Iterable[int]) -> list[dict[str, npt.NDArray[Any]]]:
+        """``row`` of each of ``positions``, in their order."""
+        return [self.row(int(p)) for p in positions]
+
+    def _columns(self, file: int, number: int) -> Any:
+        key = (file, number)
+        if key in self._batches:
+            self._batches.move_to_end(key)
+            return self._batches[key]
+        batch = self._reader(file).get_batch(number)
+        self._batches[key] = list(zip(batch.schema.names, batch.columns, strict=True))
+        if len(self._batches) > _KEPT:
+            self._batches.popitem(last=False)
+        return self._batches[key]
+
+    def _reader(self, file: int) -> Any:
+        if file not in self._readers:
+            path = self.folder.file(_file(self.name, file))
+            local = self.folder.is_local
+            source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
+            self._readers[file] = pa.ipc.open_file(source)
+        return self._readers[file]
+
+
+def _values(column: Any, at: int) -> npt.NDArray[Any]:
+    offsets = np.frombuffer(column.buffers()[1], np.int32, 2, 4 * (column.offset + at))
+    values = column.values.slice(int(offsets[0]), int(offsets[1] - offsets[0]))
+    found: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return found
+
+
+def _file(name: str, number: int) -> str:
+    return f"{name}-{number:05d}.arrow"

@@ -1,0 +1,83 @@
+"""Packed documents see nothing of each other, in every family of models."""
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+SIZES = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "max_position_embeddings": 128,
+}  # fmt: skip
+FAMILIES = {
+    "llama": LlamaConfig(**SIZES),
+    "qwen2": Qwen2Config(**SIZES),
+    "qwen3": Qwen3Config(**SIZES),
+    "gemma": GemmaConfig(**SIZES),
+    "gemma2": Gemma2Config(**SIZES, sliding_window=6),
+    "gemma3": Gemma3TextConfig(**SIZES, sliding_window=6),
+    "mistral": MistralConfig(**SIZES, sliding_window=6),
+}
+LENGTHS = [(5, 1, 9, 3), (12, 6)]
+
+
+def _packed(documents: list[list[torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, positions), (b, t) with padding at the right, as ``Steps`` lays them out."""
+    width = max(sum(len(d) for d in line) for line in documents)
+    ids = torch.zeros(len(documents), width, dtype=torch.int64)
+    positions = torch.zeros_like(ids)
+    for at, line in enumerate(documents):
+        whole = torch.cat(line)
+        ids[at, : len(whole)] = whole
+        positions[at, : len(whole)] = torch.cat([torch.arange(len(d)) for d in line])
+    return ids, positions
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_and_gradients_are_those_of_single_documents(family: str, kernel: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES[family], attn_implementation=kernel)
+    model = model.float().eval()
+    documents = [[torch.randint(1, 97, (n,)) for n in line] for line in LENGTHS]
+    ids, positions = _packed(documents)
+    weights = torch.randn(97)
+
+    model.zero_grad()
+    alone = [
+        model(input_ids=d[None], use_cache=False).logits[0] for line in documents for d in line
+    ]
+    sum((a.log_softmax(-1) @ weights).sum() for a in alone).backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters()}
+
+    model.zero_grad()
+    logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    found = []
+    for line, row in zip(documents, logits, strict=True):
+        found += row[: sum(len(d) for d in line)].split([len(d) for d in line])
+    for one, other in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    sum((f.log_softmax(-1) @ weights).sum() for f in found).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_without_new_positions_documents_would_leak() -> None:
+    """The test above can fail: one document sees another where positions run on."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"]).eval()
+    one, two = torch.randint(1, 97, (5,)), torch.randint(1, 97, (6,))
+    whole = torch.cat([one, two])[None]
+    with torch.no_grad():
+        leaking = model(input_ids=whole, use_cache=False).logits[0, 5:]
+        alone = model(input_ids=two[None], use_cache=False).logits[0]
+    assert (leaking - alone).abs().max() > 1e-3

@@ -1,0 +1,154 @@
+"""The stage on small artifacts, and on many by Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from delia_ray.artifacts import Folder, open_storage
+from delia_ray.config import RunConfig
+from delia_ray.errors import UserError
+from delia_ray.mix.build import Job, build
+from delia_ray.mix.stage import STAGE
+from delia_ray.records import ANSWER, EXAMPLE, REWORDING, conform
+from delia_ray.stage import Outcome, StageRun
+from delia_ray.store import Store
+
+LONG = 40
+"""Words of the longest answer; every seventh has as many."""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, make_model) -> Path:
+    return make_model(tmp_path_factory.mktemp("mix") / "base")
+
+
+class Place:
+    """Artifacts of the stages before, and the mix made of them."""
+
+    def __init__(self, root: Path, model: Path, rows: int, pool: int) -> None:
+        self.out, self.model = open_storage(str(root)), model
+        down = [
+            {"id": f"d{i}", "source": "d", "file": "f", "row": i, "prompt": _chat(f"do {i}"),
+             "answer": f"<sep> {i}"}
+            for i in range(rows)
+        ]  # fmt: skip
+        (self.out / "ingest").write_table("downstream.parquet", conform(down, EXAMPLE))
+        answers = [
+            {"id": f"q{i}", "source": "ab"[i % 3 == 0], "prompt": _chat(f"ask {i}"),
+             "answer": "no " * (LONG if i % 7 == 0 else 1 + i % 5), "finish_reason": "stop",
+             "completion_tokens": 3, "reason": None}
+            for i in range(pool)
+        ]  # fmt: skip
+        (self.out / "synthesize").write_table("answers.parquet", conform(answers, ANSWER))
+        reworded = [
+            {"id": f"d{i}", "variant": 1, "prompt": _chat(f"please do {i}"), "register": "",
+             "placement": "after", "reason": None}
+            for i in range(0, rows, 2)
+        ]  # fmt: skip
+        (self.out / "synthesize").write_table("rewordings.parquet", conform(reworded, REWORDING))
+
+    def config(self, **mix: Any) -> RunConfig:
+        return RunConfig.model_validate(
+            {
+                "model": str(self.model), "mix": {"ratio": 5, "max_length": 256} | mix,
+                "corpus": [{"path": "a"}, {"path": "b", "weight": 2}],
+                "finetune": {"batch_size": 12},
+            }
+        )  # fmt: skip
+
+    def mix(self, name: str, **mix: Any) -> tuple[Folder, Outcome]:
+        inputs = {"ingest": self.out / "ingest", "synthesize": self.out / "synthesize"}
+        run = StageRun(self.config(**mix), self.out, self.out / name, inputs)
+        return self.out / name, STAGE.run(run)
+
+
+def _chat(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model) -> Place:
+    return Place(tmp_path_factory.mktemp("place"), model, rows=10, pool=70)
+
+
+def test_what_was_asked_for_is_there_and_counted(place: Place) -> None:
+    folder, outcome = place.mix("plain")
+    found = outcome.counts["arms"]["delia"]
+    assert found["rows"] == {"downstream": 10, "diverse": 50}
+    assert found["unique_rows"] == {"downstream": 10, "diverse": 50}
+    assert found["packing_efficiency"] > 0.9
+    store, steps = Store(folder, "sequences"), Store(folder, "steps-delia")
+    assert len(store) == 10 + 5 + 70
+    rows = folder.read_table("sequences.parquet").to_pylist()
+    for at, row in enumerate(rows):
+        tokens = store.row(at)
+        assert len(tokens["input_ids"]) == len(tokens["supervised"]) == row["tokens"]
+        assert int(tokens["supervised"].sum()) == row["supervised_tokens"]
+    trained = [rows[i] for step in range(len(steps)) for i in steps.row(step)["sequence"]]
+    for name, kind in (("tokens", "downstream"), ("supervised_tokens", "diverse")):
+        total = sum(r[name] for r in trained if r["kind"] == kind)
+        assert found[name][kind] == total
+    shares = folder.read_table("shares-delia.parquet").to_pylist()
+    assert sum(s["rows"] for s in shares) == 60
+    assert outcome.counts["tokens_left_out"] == 0
+    assert len(folder.read_table("untrained.parquet")) == 0
+    assert "delia 5x: 10 + 50 rows" in outcome.summary
+
+
+def test_weighted_sources_get_their_share(place: Place) -> None:
+    _, outcome = place.mix("weighted", ratio=3, strategy="weighted")
+    sources = outcome.counts["arms"]["delia"]["sources"]
+    # a has 46 rows of weight 1, b 24 of weight 2; four steps hold 36 diverse rows.
+    assert sources["a (diverse)"]["rows"] in (17, 18, 19)
+    assert sources["a (diverse)"]["rows"] + sources["b (diverse)"]["rows"] == 36
+    with pytest.raises(UserError, match=r"needs \d+ rows of b, which has 24.*mix.repeat=true"):
+        place.mix("short", ratio=5, strategy="weighted")
+
+
+def test_rows_that_are_too_long(place: Place) -> None:
+    whole, _ = place.mix("whole")
+    tokens = whole.read_table("sequences.parquet")["tokens"].to_numpy()
+    limit = int(tokens.max()) // 2
+    with pytest.raises(UserError, match=f"more than mix.max_length={limit}.*set_aside or split"):
+        place.mix("error", max_length=limit)
+    folder, outcome = place.mix("aside", max_length=limit, overlong="set_aside")
+    assert outcome.counts["untrained"] == {f"diverse, longer than mix.max_length={limit}": 10}
+    assert outcome.counts["tokens_left_out"] == int(tokens[tokens > limit].sum())
+    kept = folder.read_table("sequences.parquet")["tokens"].to_numpy()
+    assert kept.sum() + outcome.counts["tokens_left_out"] == tokens.sum()
+    folder, outcome = place.mix("split", max_length=limit, overlong="split")
+    rows = folder.read_table("sequences.parquet").to_pylist()
+    assert max(r["tokens"] for r in rows) <= limit
+    assert {r["piece"] for r in rows} >= {0, 1}
+    noted = folder.read_table("untrained.parquet").to_pylist()
+    assert len(noted) == 10, "a first token of a piece is not supervised, and that is said"
+    assert sum(r["tokens"] for r in rows) == tokens.sum()
+    assert all(r["reason"].startswith("split: 0 tokens of the prompt left out") for r in noted)
+    steps = Store(folder, "steps-delia")
+    for step in range(len(steps)):
+        own = steps.row(step)["sequence"]
+        assert len({(rows[i]["kind"], rows[i]["row"]) for i in own}) == 12, "rows of a step"
+
+
+@pytest.mark.ray
+def test_many_rows_are_built_by_ray_and_come_out_the_same(ray_local, tmp_path, model) -> None:
+    place = Place(tmp_path, model, rows=3, pool=20_500)
+    folder, _ = place.mix("many", ratio=6000)
+    config = place.config()
+    here = Job(
+        config.model, tuple(config.downstream.special_tokens), place.out / "ingest",
+        place.out / "synthesize", place.out / "here", 256, "error", "last",
+    )  # fmt: skip
+    assert (here.is_large, here.parts()) == (True, 4)
+    sequences = folder.read_table("sequences.parquet")
+    at = 0
+    for part in range(here.parts()):
+        built = build(here, part)
+        assert sequences.slice(at, len(built.sequences)).equals(built.sequences)
+        at += len(built.sequences)
+        name = f"sequences-{part:05d}.arrow"
+        assert folder.read_bytes(name) == (place.out / "here").read_bytes(name)
+    assert at == len(sequences) == len(Store(folder, "sequences"))
+    assert np.array_equal(sequences["row"].to_numpy()[4:], np.arange(20_500))
