@@ -165,7 +165,7 @@ def _large(arguments: argparse.Namespace) -> dict[str, Any]:
     from delia_ray.artifacts import open_storage
     from delia_ray.config import Arm, Mix
     from delia_ray.mix.packing import packs_needed
-    from delia_ray.mix.plan import Counted, Index, Packed, make_order, steps_of, tokens_of_steps
+    from delia_ray.mix.plan import Counted, Index, Packed, Steps, make_order, packed_steps
     from delia_ray.records import SEQUENCE
     from delia_ray.store import Store, write_file, write_index
 
@@ -202,9 +202,9 @@ def _large(arguments: argparse.Namespace) -> dict[str, Any]:
     order = make_order(Mix(ratio=520, repeat=True), Arm(), index, 0, 64)
     steps = order.epoch // 64
     began = time.monotonic()
-    total = tokens_of_steps(order, index, steps, 64, False)
-    packed, counted_ = Packed(packs_needed(total, 2048, 1)), Counted(index, steps * 64)
-    for _ in steps_of(order, index, steps, 64, False, packed, counted_):
+    laid_down = Steps(order, index, steps, 64, reworded=False)
+    packed = Packed(packs_needed(laid_down.tokens(), 2048, 1))
+    for _ in packed_steps(laid_down, packed, Counted(index, steps * 64)):
         pass
     laid = time.monotonic() - began
     store = Store(folder, "sequences")

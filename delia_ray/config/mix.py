@@ -26,13 +26,25 @@ class Mix(Settings):
     """A ratio that changes over the training, instead of ``ratio``:
     ``[{from_step: 0, ratio: 520}, {from_step: 200, ratio: 67}]``. Arms with a ratio of their
     own keep it."""
-    strategy: Literal["uniform", "weighted", "token_balanced"] = "uniform"
-    """Which diverse rows come next. ``uniform`` (the paper's) takes the pool as it is;
+    strategy: Literal[
+        "uniform", "weighted", "token_balanced", "farthest_first", "low_loss_first",
+        "high_loss_first",
+    ] = "uniform"  # fmt: skip
+    """Which diverse rows are used. ``uniform`` (the paper's) takes the pool as it is;
     ``weighted`` gives each source its share (``weight`` x rows) in every stretch of the
-    training, exactly; ``token_balanced`` does so in tokens instead of rows."""
+    training, exactly; ``token_balanced`` does so in tokens instead of rows. The others rank
+    the rows by the base model's view of them, and an arm that uses fewer than were
+    synthesised takes the first: those whose prompts are far from each other, or whose answers
+    the model finds most (least) likely."""
     temperature: float = Field(1.0, gt=0)
     """Of ``weighted`` and ``token_balanced``: shares to the power of 1 / temperature. Above 1
     small sources gain; far above, all sources are equal."""
+    mosaic: int = Field(1, ge=1)
+    """Diverse instructions in one row, numbered and answered in order (Mosaic-IT, arXiv
+    2405.13326); ``ratio`` counts such rows, so as many times more answers are synthesised."""
+    paired_wordings: bool = False
+    """Train a downstream row in two of its wordings side by side in one step, so that the
+    step's gradient holds what they have in common."""
     repeat: bool = False
     """Allow diverse rows to repeat when there are fewer than the ratio needs, in all or of
     one source; otherwise a shortfall is an error."""

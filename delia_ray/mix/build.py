@@ -6,15 +6,17 @@ thousand rows are done here; more of them by Ray Data tasks on all CPUs of the c
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from delia_ray import runtime
 from delia_ray.artifacts import Folder
 from delia_ray.errors import UserError
+from delia_ray.mix.mosaic import mosaic
 from delia_ray.mix.tokenize import Encoded, Refused, encode, split
 from delia_ray.models import end_ids, load_tokenizer, locate
 from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
@@ -37,6 +39,7 @@ class Job:
     max_length: int
     overlong: str
     turns: str
+    mosaic: int
 
     def parts(self) -> int:
         """The downstream rows, then each row group of the answers."""
@@ -63,8 +66,10 @@ class Job:
         file = self._answers()
         first = sum(file.metadata.row_group(i).num_rows for i in range(part - 1))
         columns = ["id", "source", "prompt", "answer"]
-        for at, row in enumerate(file.read_row_group(part - 1, columns=columns).to_pylist()):
-            yield {**row, "kind": "diverse", "row": first + at, "variant": 0}
+        rows = file.read_row_group(part - 1, columns=columns).to_pylist()
+        numbered = ({**row, "row": first + at} for at, row in enumerate(rows))
+        for row in mosaic(numbered, self.mosaic):
+            yield {**row, "kind": "diverse", "variant": 0}
 
     def _downstream(self) -> Iterator[dict[str, Any]]:
         wordings: dict[str, list[dict[str, Any]]] = {}
@@ -131,32 +136,46 @@ def build(job: Job, part: int) -> Built:
 
 def build_all(job: Job) -> Iterator[Built]:
     """Every part, as they are done."""
+    for part, table in run_parts(job, functools.partial(_build_table, job=job)):
+        row = table.to_pylist()[0]
+        yield Built(part, _unpack(row["sequences"]), _unpack(row["untrained"]), row["error"])
+
+
+def run_parts(
+    job: Job, work: Callable[[int], pa.Table], model: bool = False
+) -> Iterator[tuple[int, pa.Table]]:
+    """``work`` on each part, here or (of many rows) by Ray Data, (part, its table) as
+    they are done. Work with a ``model`` gets a GPU where the cluster has any."""
     parts = job.parts()
     if not job.is_large:
         for part in range(parts):
-            yield build(job, part)
+            yield part, work(part)
         return
     import ray.data
 
+    gpu = model and runtime.has_gpu()
     numbers = ray.data.range(parts, override_num_blocks=parts)
     done = numbers.map_batches(
-        functools.partial(_task, job=job), batch_size=None, batch_format="pyarrow", num_cpus=1
-    )
+        functools.partial(_task, work=work), batch_size=None, batch_format="pyarrow",
+        num_cpus=0 if gpu else 1, num_gpus=1 if gpu else 0,
+    )  # fmt: skip
     for batch in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for row in batch.to_pylist():
-            yield Built(
-                row["part"], _unpack(row["sequences"]), _unpack(row["untrained"]), row["error"]
-            )
+            yield row["part"], _unpack(row["table"])
 
 
-def _task(batch: pa.Table, job: Job) -> pa.Table:
-    built = [build(job, number) for number in batch["id"].to_pylist()]
+def _task(batch: pa.Table, work: Callable[[int], pa.Table]) -> pa.Table:
+    parts = batch["id"].to_pylist()
+    return pa.table({"part": parts, "table": [_pack(work(part)) for part in parts]})
+
+
+def _build_table(part: int, job: Job) -> pa.Table:
+    built = build(job, part)
     return pa.table(
         {
-            "part": [b.part for b in built],
-            "sequences": [_pack(b.sequences) for b in built],
-            "untrained": [_pack(b.untrained) for b in built],
-            "error": [b.error for b in built],
+            "sequences": [_pack(built.sequences)],
+            "untrained": [_pack(built.untrained)],
+            "error": [built.error],
         }
     )
 

@@ -56,6 +56,8 @@ class Index:
         self.lost = int((~whole).sum())
         """Downstream rows of which only rewordings are trainable."""
         self.diverse = np.flatnonzero(~is_down)
+        self.ranking: Ints | None = None
+        """Diverse rows, the first to be used first; None leaves them in pool order."""
         self.weights = [weights.get(name, 1.0) for kind, name in self.sources if kind == "diverse"]
 
     @property
@@ -114,8 +116,11 @@ def _diverse(mix: Mix, index: Index, want: int, seed: int) -> Draw:
     """The diverse rows that an arm uses; always a prefix of each source, so that a larger
     ratio uses the rows of a smaller one and more."""
     source = index.source_of(index.diverse)
+    used = Shuffled(seed, min(want, index.pool), 3)
+    if index.ranking is not None:
+        return Ranked(index.ranking, used)
     if mix.strategy == "uniform" or len(index.weights) == 1:
-        return Shuffled(seed, min(want, index.pool), 3)
+        return used
     lists = [np.flatnonzero(source == s) for s in np.unique(source)]
     sizes = np.array([len(rows) for rows in lists], float)
     weights = (np.array(index.weights) * sizes) ** (1 / mix.temperature)
@@ -136,14 +141,24 @@ def _diverse(mix: Mix, index: Index, want: int, seed: int) -> Draw:
     return Split(deal, parts, want)
 
 
-def lay_down(order: Order, index: Index, positions: Ints, reworded: bool) -> Lay:
+def lay_down(
+    order: Order, index: Index, positions: Ints, reworded: bool, paired: bool = False
+) -> Lay:
     """The sequences at ``positions``.
 
     A downstream row takes its wordings in turn, each row starting at another one, so that
-    every round over the rows holds all kinds of wordings.
+    every round over the rows holds all kinds of wordings; ``paired``, two of them at a time.
     """
     picks = order.at(positions)
     items = _items(picks, index, reworded)
+    if paired and reworded:
+        several = picks.downstream.copy()
+        several[picks.downstream] = index.wordings[picks.row[picks.downstream]] > 1
+        other = _items(picks._replace(round=picks.round + 1), index, reworded)
+        at = np.flatnonzero(several) + 1
+        items, positions = np.insert(items, at, other[several]), np.insert(
+            positions, at, positions[several]
+        )  # fmt: skip
     pieces = index.pieces[items]
     sequence = np.repeat(index.first[items], pieces)
     if len(sequence) > len(items):
@@ -162,16 +177,34 @@ def _items(picks: Picks, index: Index, reworded: bool) -> Ints:
     return items
 
 
-def tokens_of_steps(
-    order: Order, index: Index, steps: int, batch_size: int, reworded: bool
-) -> Ints:
-    """(steps,) tokens of each optimizer step."""
-    total = np.zeros(steps, np.int64)
-    for lay in _chunks(order, index, steps, batch_size, reworded):
-        total += np.bincount(
-            lay.position // batch_size, weights=index.tokens[lay.sequence], minlength=steps
-        ).astype(np.int64)
-    return total
+@dataclass(frozen=True)
+class Steps:
+    """All optimizer steps of an arm, laid down a stretch at a time."""
+
+    order: Order
+    index: Index
+    steps: int
+    batch_size: int
+    reworded: bool = True
+    paired: bool = False
+
+    def __iter__(self) -> Iterator[Lay]:
+        """Whole steps, some ten thousand positions at a time."""
+        end = self.steps * self.batch_size
+        size = max(1, _CHUNK // self.batch_size) * self.batch_size
+        for start in range(0, end, size):
+            positions = np.arange(start, min(start + size, end))
+            yield lay_down(self.order, self.index, positions, self.reworded, self.paired)
+
+    def tokens(self) -> Ints:
+        """(steps,) tokens of each step."""
+        total = np.zeros(self.steps, np.int64)
+        for lay in self:
+            weights = self.index.tokens[lay.sequence]
+            total += np.bincount(
+                lay.position // self.batch_size, weights, minlength=self.steps
+            ).astype(np.int64)
+        return total
 
 
 class Counted:
@@ -248,30 +281,20 @@ class Packed:
         return self.tokens / max(1, self.slots)
 
 
-def steps_of(
-    order: Order, index: Index, steps: int, batch_size: int, reworded: bool,
-    packed: Packed, counted: Counted,
-) -> Iterator[tuple[list[Ints], list[npt.NDArray[np.int32]]]]:  # fmt: skip
-    """For each step its sequences and the pack of each; in chunks of steps."""
-    for lay in _chunks(order, index, steps, batch_size, reworded):
+def packed_steps(
+    steps: Steps, packed: Packed, counted: Counted
+) -> Iterator[tuple[list[Ints], list[npt.NDArray[np.int32]]]]:
+    """For each step its sequences and the pack of each, a stretch of steps at a time; fills
+    ``packed`` and ``counted`` on the way."""
+    tokens = steps.index.tokens
+    for lay in steps:
         counted.add(lay)
-        step = lay.position // batch_size
-        borders = np.flatnonzero(np.diff(step)) + 1
+        borders = np.flatnonzero(np.diff(lay.position // steps.batch_size)) + 1
         sequences, packs = np.split(lay.sequence, borders), []
         for own in sequences:
-            lengths = index.tokens[own]
-            assigned = pack(lengths, packed.packs)
-            load = loads(lengths, assigned, packed.packs)
+            assigned = pack(tokens[own], packed.packs)
+            load = loads(tokens[own], assigned, packed.packs)
             packed.tokens += int(load.sum())
             packed.slots += int(load.max()) * packed.packs
             packs.append(assigned.astype(np.int32))
         yield sequences, packs
-
-
-def _chunks(
-    order: Order, index: Index, steps: int, batch_size: int, reworded: bool
-) -> Iterator[Lay]:
-    size = max(1, _CHUNK // batch_size) * batch_size
-    for start in range(0, steps * batch_size, size):
-        positions = np.arange(start, min(start + size, steps * batch_size))
-        yield lay_down(order, index, positions, reworded)

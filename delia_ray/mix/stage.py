@@ -1,21 +1,33 @@
 """The stage: tokenise what an arm can use, lay down and pack each arm's steps, count both."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from delia_ray import runtime
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.mix.build import STORE, Job, build_all
+from delia_ray.mix.draws import Ints
 from delia_ray.mix.order import Order
 from delia_ray.mix.packing import packs_needed
-from delia_ray.mix.plan import Counted, Index, Packed, make_order, steps_of, tokens_of_steps
+from delia_ray.mix.plan import Counted, Index, Packed, Steps, make_order, packed_steps
+from delia_ray.mix.rank import by_loss, farthest_first
+from delia_ray.mix.score import score_all
 from delia_ray.models import fingerprint
 from delia_ray.records import SHARE, STEP, conform
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.store import lists, write_file, write_index
+
+RANKINGS: dict[str, Callable[[pa.Table], Ints]] = {
+    "farthest_first": lambda t: farthest_first(np.stack(t["vector"].to_numpy())),
+    "low_loss_first": lambda t: by_loss(t["loss"].to_numpy(), high=False),
+    "high_loss_first": lambda t: by_loss(t["loss"].to_numpy(), high=True),
+}
+"""Strategies that look at the rows: scores of the diverse rows to their ranking."""
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -36,13 +48,16 @@ def settings(config: RunConfig) -> dict[str, Any]:
 def run(stage: StageRun) -> Outcome:
     """Write the stores ``sequences`` and ``steps-<arm>`` and the tables that describe them."""
     config = stage.config
-    sequences, untrained = _tokenise(stage)
+    job = _job(stage)
+    sequences, untrained, parts = _tokenise(stage, job)
     index = Index(sequences, _weights(config))
     if not index.rows:
         raise UserError(
             f"no downstream row can be trained on: {_reasons(untrained)}; "
             f"raise mix.max_length={config.mix.max_length}"
         )
+    if config.mix.strategy in RANKINGS:
+        index.ranking = _rank(stage, job, parts, index)
     stage.out.write_table("sequences.parquet", sequences)
     stage.out.write_table("untrained.parquet", untrained)
     orders = {arm: _order(config, arm, index, untrained) for arm in config.arms}
@@ -78,14 +93,17 @@ def _weights(config: RunConfig) -> dict[str, float]:
     return {s.path: s.weight for s in config.corpus}
 
 
-def _tokenise(stage: StageRun) -> tuple[pa.Table, pa.Table]:
-    """The store of sequences; what is in it, and what is not."""
-    config = stage.config
-    job = Job(
+def _job(stage: StageRun) -> Job:
+    config, mix = stage.config, stage.config.mix
+    return Job(
         config.model, tuple(config.downstream.special_tokens), stage.inputs["ingest"],
-        stage.inputs["synthesize"], stage.out, config.mix.max_length, config.mix.overlong,
-        config.mix.turns,
+        stage.inputs["synthesize"], stage.out, mix.max_length, mix.overlong, mix.turns, mix.mosaic,
     )  # fmt: skip
+
+
+def _tokenise(stage: StageRun, job: Job) -> tuple[pa.Table, pa.Table, list[int]]:
+    """The store of sequences; what is in it, what is not, and the sequences of each part."""
+    config = stage.config
     parts = job.parts()
     if job.is_large:
         runtime.connect(config)
@@ -98,11 +116,25 @@ def _tokenise(stage: StageRun) -> tuple[pa.Table, pa.Table]:
         done[built.part] = built
         stage.progress(len(done) / 2, parts, "tokenising")
     ordered = [done[part] for part in range(parts)]
-    write_index(stage.out, STORE, [len(b.sequences) for b in ordered])
+    rows = [len(b.sequences) for b in ordered]
+    write_index(stage.out, STORE, rows)
     return (
         pa.concat_tables([b.sequences for b in ordered]),
         pa.concat_tables([b.untrained for b in ordered]),
+        rows,
     )
+
+
+def _rank(stage: StageRun, job: Job, rows: list[int], index: Index) -> Ints:
+    """The ranking that the strategy asks for; the scores stay in ``scores.parquet``."""
+    done: dict[int, pa.Table] = {}
+    for part, table in score_all(job, rows):
+        done[part] = table
+        stage.progress(len(done), 2 * len(rows), "scoring")
+    scores = pa.concat_tables([done[part] for part in sorted(done)])
+    stage.out.write_table("scores.parquet", scores)
+    of_rows = scores.take(index.first[index.diverse])  # a split row by its first piece
+    return RANKINGS[stage.config.mix.strategy](of_rows)
 
 
 def _refuse_overlong(untrained: pa.Table, limit: int) -> None:
@@ -132,11 +164,11 @@ def _write_arm(stage: StageRun, arm: str, order: Order, index: Index, steps: int
     config = stage.config
     batch, reworded = config.finetune.batch_size, config.arms[arm].reworded
     limit = config.mix.pack_length or config.mix.max_length
-    tokens = tokens_of_steps(order, index, steps, batch, reworded)
-    packed = Packed(packs_needed(tokens, limit, config.finetune.workers))
+    laid = Steps(order, index, steps, batch, reworded, config.mix.paired_wordings)
+    packed = Packed(packs_needed(laid.tokens(), limit, config.finetune.workers))
     counted = Counted(index, steps * batch)
     files: list[int] = []
-    for sequences, packs in steps_of(order, index, steps, batch, reworded, packed, counted):
+    for sequences, packs in packed_steps(laid, packed, counted):
         columns = {
             "sequence": lists(sequences, STEP.field("sequence").type.value_type),
             "pack": lists(packs, STEP.field("pack").type.value_type),

@@ -77,8 +77,9 @@ def _check_engine(config: RunConfig, engine: Any) -> None:
 
 
 def largest_ratio(config: RunConfig) -> float:
-    """The most diverse rows per downstream row that any arm uses."""
-    return max(config.arm_ratio(arm) for arm in config.arms) if config.arms else config.mix.ratio
+    """The most answers per downstream row that any arm uses."""
+    ratios = [config.arm_ratio(arm) for arm in config.arms]
+    return max(ratios, default=config.mix.ratio) * config.mix.mosaic
 
 
 class Synthesis:
@@ -131,11 +132,13 @@ class Synthesis:
         duplicates = sum(c["duplicates"] for c in corpus)
         rejects = sum(sum(c["rejects"].values()) for c in corpus)
         raise UserError(
-            f"mix.ratio={ratio:g} needs {needed:,} diverse queries for {self.rows:,} downstream "
+            f"mix.ratio={ratio / config.mix.mosaic:g}"
+            + (f" with mix.mosaic={config.mix.mosaic}" if config.mix.mosaic > 1 else "")
+            + f" needs {needed:,} diverse queries for {self.rows:,} downstream "
             f"rows; the corpus has {self.pool:,} ({duplicates:,} duplicates and {rejects:,} "
             "rejects left out). Add a source, raise its `rows`, lower the ratio to "
-            f"{self.pool // self.rows}, ask for several answers each with synthesize.samples, or "
-            "allow repeats with mix.repeat=true."
+            f"{self.pool // (self.rows * config.mix.mosaic)}, ask for several answers each with "
+            "synthesize.samples, or allow repeats with mix.repeat=true."
         )
 
     def generator(self) -> Generator:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delia_ray.mix.packing import loads, pack, packs_needed
-from delia_ray.mix.plan import Counted, Packed, lay_down, steps_of, tokens_of_steps
+from delia_ray.mix.plan import Counted, Packed, Steps, lay_down, packed_steps
 from tests.mix.helpers import make_index, order_of
 
 
@@ -31,11 +31,12 @@ def test_steps_hold_what_the_order_says(pieces: int) -> None:
     index = make_index(6, [("a", 40), ("b", 20)], wordings=2, pieces=pieces)
     order = order_of(index, ratio=9)
     steps, batch = 15, 8
-    tokens = tokens_of_steps(order, index, steps, batch, True)
+    laid = Steps(order, index, steps, batch)
+    tokens = laid.tokens()
     packed, counted = Packed(packs_needed(tokens, 64, 2)), Counted(index, steps * batch)
     found = [
         (own, packs)
-        for some, others in steps_of(order, index, steps, batch, True, packed, counted)
+        for some, others in packed_steps(laid, packed, counted)
         for own, packs in zip(some, others, strict=True)
     ]
     assert len(found) == steps

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
@@ -107,6 +108,62 @@ def test_weighted_sources_get_their_share(place: Place) -> None:
         place.mix("short", ratio=5, strategy="weighted")
 
 
+def test_a_mosaic_has_several_instructions_in_a_row(place: Place) -> None:
+    folder, outcome = place.mix("mosaic", ratio=3, mosaic=2, max_length=512)
+    rows = folder.read_table("sequences.parquet").to_pylist()
+    assert sum(r["kind"] == "diverse" for r in rows) == 23 + 12  # 46 of a, 24 of b, in pairs
+    assert outcome.counts["arms"]["delia"]["unique_rows"]["diverse"] == 30
+
+
+def test_pairs_hold_two_wordings_side_by_side(place: Place) -> None:
+    folder, outcome = place.mix("pairs", paired_wordings=True)
+    rows = folder.read_table("sequences.parquet").to_pylist()
+    steps = Store(folder, "steps-delia")
+    own = [rows[i] for s in range(len(steps)) for i in steps.row(s)["sequence"]]
+    seen: dict[int, list[int]] = {}
+    for row in own:
+        if row["kind"] == "downstream":
+            seen.setdefault(row["row"], []).append(row["variant"])
+    assert {r: sorted(v) for r, v in seen.items()} == {
+        r: [0, 1] if r % 2 == 0 else [0] for r in range(10)
+    }
+    counted = outcome.counts["arms"]["delia"]
+    assert counted["rows"] == {"downstream": 10, "diverse": 50}, "a pair is one row"
+    assert sum(counted["tokens"].values()) == sum(r["tokens"] for r in own)
+
+
+@pytest.mark.parametrize("strategy", ["low_loss_first", "high_loss_first", "farthest_first"])
+def test_rankings_follow_the_base_model(place: Place, strategy: str) -> None:
+    """Losses against transformers' own; the rows in use are the first of the ranking."""
+    from transformers import AutoModelForCausalLM
+
+    folder, _ = place.mix(strategy, strategy=strategy, ratio=3)
+    rows = folder.read_table("sequences.parquet").to_pylist()
+    scores = folder.read_table("scores.parquet").to_pylist()
+    store, steps = Store(folder, "sequences"), Store(folder, "steps-delia")
+    used = {int(i) for s in range(len(steps)) for i in steps.row(s)["sequence"]}
+    diverse = [i for i, row in enumerate(rows) if row["kind"] == "diverse"]
+    own = sorted(used & set(diverse))
+    assert len(own) == 30
+    model = AutoModelForCausalLM.from_pretrained(place.model, dtype=torch.float32)
+    for i in diverse[::9]:
+        tokens = {k: torch.tensor(v[None].copy()) for k, v in store.row(i).items()}
+        ids = tokens["input_ids"].long()
+        labels = torch.where(tokens["supervised"], ids, -100)
+        with torch.no_grad():
+            expected = model(input_ids=ids, labels=labels).loss.item()
+        assert scores[i]["loss"] == pytest.approx(expected, rel=1e-4)
+    losses = {i: scores[i]["loss"] for i in diverse}
+    if strategy != "farthest_first":
+        ordered = sorted(diverse, key=losses.get, reverse=strategy == "high_loss_first")
+        assert {losses[i] for i in own} == {losses[i] for i in ordered[:30]}
+    else:
+        vectors = np.array([scores[i]["vector"] for i in diverse])
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        chosen = unit[[diverse.index(i) for i in own]]
+        assert np.triu(chosen @ chosen.T, 1).max() < np.triu(unit @ unit.T, 1).max()
+
+
 def test_rows_that_are_too_long(place: Place) -> None:
     whole, _ = place.mix("whole")
     tokens = whole.read_table("sequences.parquet")["tokens"].to_numpy()
@@ -139,7 +196,7 @@ def test_many_rows_are_built_by_ray_and_come_out_the_same(ray_local, tmp_path, m
     config = place.config()
     here = Job(
         config.model, tuple(config.downstream.special_tokens), place.out / "ingest",
-        place.out / "synthesize", place.out / "here", 256, "error", "last",
+        place.out / "synthesize", place.out / "here", 256, "error", "last", 1,
     )  # fmt: skip
     assert (here.is_large, here.parts()) == (True, 4)
     sequences = folder.read_table("sequences.parquet")
