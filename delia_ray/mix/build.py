@@ -17,7 +17,8 @@ from delia_ray import runtime
 from delia_ray.artifacts import Folder
 from delia_ray.errors import UserError
 from delia_ray.mix.mosaic import mosaic
-from delia_ray.mix.tokenize import Encoded, Refused, encode, split
+from delia_ray.mix.texts import Refused
+from delia_ray.mix.tokenize import Encoded, encode, split
 from delia_ray.models import end_ids, load_tokenizer, locate
 from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
 from delia_ray.store import lists, write_file

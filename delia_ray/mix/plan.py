@@ -1,75 +1,20 @@
 """From an arm's order to the sequences and packs of each of its optimizer steps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from delia_ray.config import Arm, Mix
 from delia_ray.mix.draws import Deal, Draw, Ints, Ranked, Shuffled, Split, shares
+from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order, Picks, Windows, needed, phases
 from delia_ray.mix.packing import loads, pack
 
-STRETCH = 1000
-"""Positions over which the realised mix is counted."""
 _CHUNK = 65_536
 """Positions that are laid down at a time."""
-
-
-class Index:
-    """Where each row's sequences stand in the store.
-
-    Rows are numbered as they are used here: downstream rows whose original wording is
-    trainable, and trainable diverse rows, each from 0.
-    """
-
-    def __init__(self, sequences: pa.Table, weights: dict[str, float]) -> None:
-        """``sequences``: records.SEQUENCE; ``weights``: of each diverse source."""
-        self.tokens = sequences["tokens"].to_numpy().astype(np.int32)
-        self.supervised = sequences["supervised_tokens"].to_numpy().astype(np.int32)
-        downstream = pc.equal(sequences["kind"], "downstream").to_numpy()
-        names = sequences["source"].combine_chunks().dictionary_encode()
-        codes = names.indices.to_numpy()
-        self.sources: list[tuple[str, str]] = []
-        """(kind, source) by code; downstream first."""
-        self.code = np.empty(len(sequences), np.int16)
-        for kind, own in (("downstream", downstream), ("diverse", ~downstream)):
-            for code in np.unique(codes[own]):
-                self.code[own & (codes == code)] = len(self.sources)
-                self.sources.append((kind, names.dictionary[int(code)].as_py()))
-        # An item is one wording of one row: its pieces stand side by side.
-        starts = np.flatnonzero(sequences["piece"].to_numpy() == 0)
-        self.first = starts.astype(np.int64)
-        self.pieces = np.diff(np.append(starts, len(sequences))).astype(np.int32)
-        row, variant = sequences["row"].to_numpy()[starts], sequences["variant"].to_numpy()[starts]
-        is_down = downstream[starts]
-        items = np.flatnonzero(is_down)
-        begins = np.flatnonzero(np.append(True, np.diff(row[items]) != 0)) if len(items) else items
-        counts = np.diff(np.append(begins, len(items)))
-        whole = variant[items[begins]] == 0
-        self.wording, self.wordings = items[begins][whole], counts[whole]
-        self.lost = int((~whole).sum())
-        """Downstream rows of which only rewordings are trainable."""
-        self.diverse = np.flatnonzero(~is_down)
-        self.ranking: Ints | None = None
-        """Diverse rows, the first to be used first; None leaves them in pool order."""
-        self.weights = [weights.get(name, 1.0) for kind, name in self.sources if kind == "diverse"]
-
-    @property
-    def rows(self) -> int:
-        return len(self.wording)
-
-    @property
-    def pool(self) -> int:
-        return len(self.diverse)
-
-    def source_of(self, items: Ints) -> Ints:
-        return self.code[self.first[items]].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -207,65 +152,6 @@ class Steps:
         return total
 
 
-class Counted:
-    """The realised mix: totals, and stretches of ``STRETCH`` positions."""
-
-    def __init__(self, index: Index, positions: int) -> None:
-        self.index = index
-        stretches = -(-positions // STRETCH)
-        self.found = np.zeros((3, stretches, len(index.sources)), np.int64)
-
-    def add(self, lay: Lay) -> None:
-        code, shape = self.index.code[lay.sequence].astype(np.int64), self.found.shape[1:]
-        cell = lay.position // STRETCH * shape[1] + code
-        first = np.append(True, np.diff(lay.position) != 0)
-        for number, weight in enumerate(
-            (first, self.index.tokens[lay.sequence], self.index.supervised[lay.sequence])
-        ):
-            counted = np.bincount(cell, weights=weight, minlength=shape[0] * shape[1])
-            self.found[number] += counted.reshape(shape).astype(np.int64)
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Rows of records.SHARE."""
-        for stretch in range(self.found.shape[1]):
-            for code, (kind, source) in enumerate(self.index.sources):
-                rows, tokens, supervised = (int(v) for v in self.found[:, stretch, code])
-                yield {
-                    "position": stretch * STRETCH, "source": source, "kind": kind, "rows": rows,
-                    "tokens": tokens, "supervised_tokens": supervised,
-                }  # fmt: skip
-
-    def totals(self) -> dict[str, dict[str, int]]:
-        """Rows, tokens and supervised tokens of each kind."""
-        kinds = np.array([kind == "downstream" for kind, _ in self.index.sources])
-        names = ("rows", "tokens", "supervised_tokens")
-        summed = self.found.sum(1)
-        return {
-            name: {
-                "downstream": int(summed[number][kinds].sum()),
-                "diverse": int(summed[number][~kinds].sum()),
-            }
-            for number, name in enumerate(names)
-        }
-
-    def sources(self) -> dict[str, dict[str, Any]]:
-        """For each source its share of rows, tokens and supervised tokens in percent, and the
-        least and most rows in any whole stretch."""
-        summed = self.found.sum(1)
-        whole = self.found[0, : max(1, self.found.shape[1] - 1)]
-        share = 100 * summed / np.maximum(1, summed.sum(1, keepdims=True))
-        return {
-            f"{source} ({kind})": {
-                "rows": int(summed[0, code]),
-                "rows_percent": round(float(share[0, code]), 3),
-                "tokens_percent": round(float(share[1, code]), 3),
-                "supervised_percent": round(float(share[2, code]), 3),
-                "per_1000_rows": [int(whole[:, code].min()), int(whole[:, code].max())],
-            }
-            for code, (kind, source) in enumerate(self.index.sources)
-        }
-
-
 @dataclass
 class Packed:
     """How full the packs are."""
@@ -282,13 +168,13 @@ class Packed:
 
 
 def packed_steps(
-    steps: Steps, packed: Packed, counted: Counted
+    steps: Steps, packed: Packed, each: Callable[[Lay], None]
 ) -> Iterator[tuple[list[Ints], list[npt.NDArray[np.int32]]]]:
     """For each step its sequences and the pack of each, a stretch of steps at a time; fills
-    ``packed`` and ``counted`` on the way."""
+    ``packed`` on the way, and shows ``each`` stretch."""
     tokens = steps.index.tokens
     for lay in steps:
-        counted.add(lay)
+        each(lay)
         borders = np.flatnonzero(np.diff(lay.position // steps.batch_size)) + 1
         sequences, packs = np.split(lay.sequence, borders), []
         for own in sequences:

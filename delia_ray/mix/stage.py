@@ -11,10 +11,12 @@ from delia_ray import runtime
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.mix.build import STORE, Job, build_all
+from delia_ray.mix.count import Counted, asked
 from delia_ray.mix.draws import Ints
+from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order
 from delia_ray.mix.packing import packs_needed
-from delia_ray.mix.plan import Counted, Index, Packed, Steps, make_order, packed_steps
+from delia_ray.mix.plan import Packed, Steps, make_order, packed_steps
 from delia_ray.mix.rank import by_loss, farthest_first
 from delia_ray.mix.score import score_all
 from delia_ray.models import fingerprint
@@ -168,7 +170,7 @@ def _write_arm(stage: StageRun, arm: str, order: Order, index: Index, steps: int
     packed = Packed(packs_needed(laid.tokens(), limit, config.finetune.workers))
     counted = Counted(index, steps * batch)
     files: list[int] = []
-    for sequences, packs in packed_steps(laid, packed, counted):
+    for sequences, packs in packed_steps(laid, packed, counted.add):
         columns = {
             "sequence": lists(sequences, STEP.field("sequence").type.value_type),
             "pack": lists(packs, STEP.field("pack").type.value_type),
@@ -176,10 +178,10 @@ def _write_arm(stage: StageRun, arm: str, order: Order, index: Index, steps: int
         files.append(write_file(stage.out, f"steps-{arm}", len(files), columns))
     write_index(stage.out, f"steps-{arm}", files, packs=packed.packs)
     stage.out.write_table(f"shares-{arm}.parquet", conform(counted.rows(), SHARE))
-    totals, asked = counted.totals(), config.arm_ratio(arm)
+    totals, ratio = counted.totals(), config.arm_ratio(arm)
     rows = totals["rows"]
     return {
-        "ratio_asked": asked,
+        "ratio_asked": ratio,
         "ratio_realised": round(rows["diverse"] / max(1, rows["downstream"]), 3),
         "epoch": order.epoch,
         "epochs": round(steps * batch / order.epoch, 3),
@@ -188,7 +190,7 @@ def _write_arm(stage: StageRun, arm: str, order: Order, index: Index, steps: int
             "diverse": min(index.pool, order.diverse.size) if order.diverse else 0,
         },
         **totals,
-        "sources": counted.sources(),
+        "sources": counted.sources(asked(order, index, steps * batch)),
         "packs_per_step": packed.packs,
         "packing_efficiency": round(packed.efficiency, 4),
         "tokens_per_pack": round(packed.tokens / max(1, steps * packed.packs)),

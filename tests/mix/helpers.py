@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from delia_ray.config import Arm, Mix
+from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order
-from delia_ray.mix.plan import Index, make_order
+from delia_ray.mix.plan import make_order
 from delia_ray.records import SEQUENCE, conform
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from delia_ray.mix.count import Counted
 from delia_ray.mix.packing import loads, pack, packs_needed
-from delia_ray.mix.plan import Counted, Packed, Steps, lay_down, packed_steps
+from delia_ray.mix.plan import Packed, Steps, lay_down, packed_steps
 from tests.mix.helpers import make_index, order_of
 
 
@@ -36,7 +37,7 @@ def test_steps_hold_what_the_order_says(pieces: int) -> None:
     packed, counted = Packed(packs_needed(tokens, 64, 2)), Counted(index, steps * batch)
     found = [
         (own, packs)
-        for some, others in packed_steps(laid, packed, counted)
+        for some, others in packed_steps(laid, packed, counted.add)
         for own, packs in zip(some, others, strict=True)
     ]
     assert len(found) == steps

@@ -104,6 +104,9 @@ def test_weighted_sources_get_their_share(place: Place) -> None:
     # a has 46 rows of weight 1, b 24 of weight 2; four steps hold 36 diverse rows.
     assert sources["a (diverse)"]["rows"] in (17, 18, 19)
     assert sources["a (diverse)"]["rows"] + sources["b (diverse)"]["rows"] == 36
+    for counts in sources.values():
+        assert abs(counts["rows"] - counts["rows_asked"]) <= 1.5
+    assert sum(counts["rows_asked"] for counts in sources.values()) == pytest.approx(48, abs=0.2)
     with pytest.raises(UserError, match=r"needs \d+ rows of b, which has 24.*mix.repeat=true"):
         place.mix("short", ratio=5, strategy="weighted")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.mix.tokenize import Encoded, Refused, encode, split
+from delia_ray.mix.texts import Refused
+from delia_ray.mix.tokenize import Encoded, encode, split
 from delia_ray.models import end_ids, load_tokenizer
 from tests.mix.templates import CHATML_MARKED, STYLES, make_tokenizer
 
