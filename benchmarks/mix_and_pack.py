@@ -116,13 +116,11 @@ def _in_process(side: str, arguments: argparse.Namespace, work: Path) -> dict[st
 
 
 def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-
     from delia_ray.artifacts import open_storage
     from delia_ray.config import RunConfig
     from delia_ray.finetune.batches import Steps
     from delia_ray.mix.stage import STAGE
+    from delia_ray.models import end_ids, load_tokenizer, locate
     from delia_ray.stage import StageRun
 
     folder = open_storage(str(arguments.work))
@@ -135,6 +133,9 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
             "arms": {"delia": {}}, "finetune": {"batch_size": 64, "workers": 1},
         }
     )  # fmt: skip
+    # The other side imports all it needs, and loads the tokenizer and the model, before this.
+    end_ids(locate(config.model))
+    load_tokenizer(locate(config.model), config.downstream.special_tokens)
     began = time.monotonic()
     inputs = {"ingest": folder / "ingest", "synthesize": folder / "synthesize"}
     outcome = STAGE.run(StageRun(config, folder, folder / "mix", inputs))

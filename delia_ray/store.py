@@ -39,12 +39,13 @@ def write_index(folder: Folder, name: str, rows: Sequence[int], **facts: Any) ->
     folder.write_json(f"{name}.json", {"rows": list(rows), "batch": BATCH, "facts": facts})
 
 
-def lists(rows: Sequence[npt.ArrayLike], kind: pa.DataType) -> pa.Array:
-    """Rows of numbers as one Arrow list column of ``kind`` values."""
-    arrays = [np.asarray(r) for r in rows]
-    offsets = np.zeros(len(arrays) + 1, np.int32)
-    np.cumsum([len(a) for a in arrays], out=offsets[1:])
-    flat = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+def lists(rows: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Rows of numbers (lists, or arrays) as one Arrow list column of ``kind`` values."""
+    if rows and isinstance(rows[0], list):
+        return pa.array(rows, pa.list_(kind))
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum([len(r) for r in rows], out=offsets[1:])
+    flat = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat).cast(kind))
 
 

@@ -1,11 +1,13 @@
 """From rows of text to the store of sequences, one file for each part of the tables.
 
 Parts are independent: a part is the downstream rows with their rewordings, or one row group
-of the answers, and becomes one file of the store and one table of what is in it. A few
-thousand rows are done here; more of them by Ray Data tasks on all CPUs of the cluster.
+of the answers, and becomes one file of the store and one table of what is in it. Up to a
+hundred thousand rows are done here; more of them by Ray Data tasks on all CPUs of the cluster.
 """
 
+import contextlib
 import functools
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +26,6 @@ from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
 from delia_ray.store import lists, write_file
 
 STORE = "sequences"
-_FEW = 20_000
-"""Rows up to which starting workers costs more than they save."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Job:
     overlong: str
     turns: str
     mosaic: int
+    few: int = 100_000
+    """Rows up to which starting workers costs more than they save."""
 
     def parts(self) -> int:
         """The downstream rows, then each row group of the answers."""
@@ -53,7 +55,7 @@ class Job:
     @property
     def is_large(self) -> bool:
         """Whether starting Ray's workers pays."""
-        return self.rows() > _FEW
+        return self.rows() > self.few
 
     def _answers(self) -> pq.ParquetFile:
         folder = self.synthesize
@@ -68,9 +70,9 @@ class Job:
         first = sum(file.metadata.row_group(i).num_rows for i in range(part - 1))
         columns = ["id", "source", "prompt", "answer"]
         rows = file.read_row_group(part - 1, columns=columns).to_pylist()
-        numbered = ({**row, "row": first + at} for at, row in enumerate(rows))
-        for row in mosaic(numbered, self.mosaic):
-            yield {**row, "kind": "diverse", "variant": 0}
+        for at, row in enumerate(rows, start=first):
+            row.update(row=at, kind="diverse", variant=0)
+        yield from mosaic(rows, self.mosaic)
 
     def _downstream(self) -> Iterator[dict[str, Any]]:
         wordings: dict[str, list[dict[str, Any]]] = {}
@@ -99,6 +101,20 @@ class Built:
     """Why nothing can be trained with this template; empty where all is well."""
 
 
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """A part is millions of small lists without cycles; looking through them again and again
+    for some would take a seventh of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@_without_collector()
 def build(job: Job, part: int) -> Built:
     """Tokenise a part and write its file of the store."""
     path = locate(job.model)
@@ -120,7 +136,7 @@ def build(job: Job, part: int) -> Built:
             tokens = 0 if isinstance(chat, Refused) else len(chat.ids)
             untrained.append({**own, "tokens": tokens, "reason": reason})
         for number, piece in enumerate(pieces):
-            counted = sum(piece.supervised)
+            counted = piece.supervised.count(True)
             sequences.append(
                 {**row, "piece": number, "tokens": len(piece.ids), "supervised_tokens": counted}
             )
@@ -210,4 +226,8 @@ def _pieces(chat: Encoded | Refused, job: Job) -> tuple[list[Encoded], str]:
 
 @functools.cache
 def _tokenizer(path: str, special_tokens: tuple[str, ...]) -> Any:
-    return load_tokenizer(path, special_tokens)
+    tokenizer = load_tokenizer(path, special_tokens)
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    return tokenizer

@@ -44,12 +44,10 @@ class Texts:
 
     def __init__(self, tokenizer: Any, texts: list[str]) -> None:
         self.tokenizer, self.texts = tokenizer, texts
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._encodings: list[Any] = []
-        if backend is not None:
-            backend.no_truncation()
-            backend.no_padding()
-            self._encodings = backend.encode_batch(texts, add_special_tokens=False)
+        if self._backend is not None:
+            self._encodings = self._backend.encode_batch(texts, add_special_tokens=False)
         specials = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
         self._tails: dict[str, list[int]] = {}
@@ -94,6 +92,8 @@ class Texts:
         return int(at) + len(tail_ids)
 
     def _plain(self, text: str) -> list[int]:
+        if self._backend is not None:
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _differs(self) -> UserError:

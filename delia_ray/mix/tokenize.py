@@ -7,6 +7,7 @@ model has to produce itself. Templates with generation markers (``{% generation 
 a second time, and both must agree.
 """
 
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -93,14 +94,17 @@ def split(encoded: Encoded, limit: int) -> list[Encoded]:
 
 def _end(tokenizer: Any, whole: list[int], start: int, ends: Collection[int]) -> int:
     """Where the end token of the turn that begins at ``start`` stands."""
-    end = next((i for i in range(start, len(whole)) if whole[i] in ends), None)
-    if end is None:
+    found = []
+    for token in ends:
+        with contextlib.suppress(ValueError):
+            found.append(whole.index(token, start))
+    if not found:
         raise UserError(
             f"the chat template of {tokenizer.name_or_path} writes none of the end tokens "
             f"{sorted(ends)} after an answer, so the model could not learn to stop; add the "
             "template's end-of-turn token to eos_token_id in generation_config.json"
         )
-    return end
+    return min(found)
 
 
 def _cut(chat: Encoded) -> Encoded:

@@ -10,7 +10,7 @@ import torch
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
-from delia_ray.mix.build import Job, build
+from delia_ray.mix.build import Job, build_all
 from delia_ray.mix.stage import STAGE
 from delia_ray.records import ANSWER, EXAMPLE, REWORDING, conform
 from delia_ray.stage import Outcome, StageRun
@@ -195,20 +195,22 @@ def test_rows_that_are_too_long(place: Place) -> None:
 @pytest.mark.ray
 def test_many_rows_are_built_by_ray_and_come_out_the_same(ray_local, tmp_path, model) -> None:
     place = Place(tmp_path, model, rows=3, pool=20_500)
-    folder, _ = place.mix("many", ratio=6000)
     config = place.config()
-    here = Job(
-        config.model, tuple(config.downstream.special_tokens), place.out / "ingest",
-        place.out / "synthesize", place.out / "here", 256, "error", "last", 1,
+    here, there = (
+        Job(
+            config.model, tuple(config.downstream.special_tokens), place.out / "ingest",
+            place.out / "synthesize", place.out / name, 256, "error", "last", 1, few,
+        )
+        for name, few in (("here", 100_000), ("there", 1000))
     )  # fmt: skip
-    assert (here.is_large, here.parts()) == (True, 4)
-    sequences = folder.read_table("sequences.parquet")
-    at = 0
-    for part in range(here.parts()):
-        built = build(here, part)
-        assert sequences.slice(at, len(built.sequences)).equals(built.sequences)
-        at += len(built.sequences)
+    assert (here.is_large, there.is_large, here.parts()) == (False, True, 4)
+    alone = {b.part: b for b in build_all(here)}
+    spread = {b.part: b for b in build_all(there)}
+    assert sorted(alone) == sorted(spread) == [0, 1, 2, 3]
+    for part, built in alone.items():
+        assert built.sequences.equals(spread[part].sequences)
         name = f"sequences-{part:05d}.arrow"
-        assert folder.read_bytes(name) == (place.out / "here").read_bytes(name)
-    assert at == len(sequences) == len(Store(folder, "sequences"))
-    assert np.array_equal(sequences["row"].to_numpy()[4:], np.arange(20_500))
+        assert (place.out / "here").read_bytes(name) == (place.out / "there").read_bytes(name)
+    rows = [r for part in (1, 2, 3) for r in alone[part].sequences["row"].to_pylist()]
+    assert rows == list(range(20_500))
+    assert len(alone[0].sequences) == 3 + 2
