@@ -168,7 +168,7 @@ def _large(arguments: argparse.Namespace) -> dict[str, Any]:
     from delia_ray.mix.count import Counted
     from delia_ray.mix.index import Index
     from delia_ray.mix.packing import packs_needed
-    from delia_ray.mix.plan import Packed, Steps, make_order, packed_steps
+    from delia_ray.mix.plan import Packed, StepPlan, make_order, packed_steps
     from delia_ray.records import SEQUENCE
     from delia_ray.store import Store, write_file, write_index
 
@@ -205,7 +205,7 @@ def _large(arguments: argparse.Namespace) -> dict[str, Any]:
     order = make_order(Mix(ratio=520, repeat=True), Arm(), index, 0, 64)
     steps = order.epoch // 64
     began = time.monotonic()
-    laid_down = Steps(order, index, steps, 64, reworded=False)
+    laid_down = StepPlan(order, index, steps, 64, reworded=False)
     packed = Packed(packs_needed(laid_down.tokens(), 2048, 1))
     for _ in packed_steps(laid_down, packed, Counted(index, steps * 64).add):
         pass

@@ -81,13 +81,17 @@ REWORDING = pa.schema(
 )
 """synthesize -> other wordings of the downstream prompts."""
 
+_WORDING = [
+    _field("id", pa.string(), "of the downstream row or the query"),
+    _field("source", pa.string(), "of the row"),
+    _field("kind", pa.string(), "downstream or diverse"),
+    _field("variant", pa.int32(), "the wording; 0 is the original"),
+]
+
 SEQUENCE = pa.schema(
     [
-        _field("id", pa.string(), "of the downstream row or the query"),
-        _field("source", pa.string(), "of the row"),
-        _field("kind", pa.string(), "downstream or diverse"),
+        *_WORDING,
         _field("row", pa.int64(), "number among the rows of its kind, as synthesised"),
-        _field("variant", pa.int32(), "the wording; 0 is the original"),
         _field("piece", pa.int32(), "of a row that was split; 0 is the first"),
         _field("tokens", pa.int32(), "length of the sequence"),
         _field("supervised_tokens", pa.int32(), "those that count in the loss"),
@@ -113,10 +117,7 @@ STEP = pa.schema(
 
 UNTRAINED = pa.schema(
     [
-        _field("id", pa.string(), "of the downstream row or the query"),
-        _field("source", pa.string(), "of the row"),
-        _field("kind", pa.string(), "downstream or diverse"),
-        _field("variant", pa.int32(), "the wording; 0 is the original"),
+        *_WORDING,
         _field("tokens", pa.int64(), "length of the whole chat; 0 where it has none"),
         _field("reason", pa.string(), "why no token, or only a part of it, is trained on"),
     ]

@@ -53,8 +53,8 @@ class Finetune(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto`` is bf16 on a GPU and fp32 on a CPU."""
     attention: Literal["auto", "sdpa", "flash_attention_2", "flex_attention", "eager"] = "auto"
-    """The attention kernel, kept within documents by each of them. ``auto`` is
-    flash_attention_2 where a GPU and the package flash_attn are, else sdpa."""
+    """The attention kernel. ``auto`` is flash_attention_2 where a GPU and the package
+    flash_attn are, else sdpa; sdpa and eager are tested to keep within documents."""
     gradient_checkpointing: bool = False
     """Trade compute for memory."""
     checkpoint_every: int = Field(200, ge=1)

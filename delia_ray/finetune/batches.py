@@ -19,7 +19,7 @@ class Micro:
     """One forward pass of one rank; ``b`` packs padded right to ``t`` tokens.
 
     There is no attention mask: positions that begin again at 0 say where a document begins,
-    and transformers keeps attention within documents by them, for every kind of attention
+    and transformers keeps attention within documents by them
     (``transformers.masking_utils.find_packed_sequence_indices``). A padding token is a
     document of its own.
     """

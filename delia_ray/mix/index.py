@@ -40,7 +40,7 @@ class Index:
         whole = variant[items[begins]] == 0
         self.wording, self.wordings = items[begins][whole], counts[whole]
         self.lost = int((~whole).sum())
-        """Downstream rows of which only rewordings are trainable."""
+        """Downstream rows of which only rewordings are trainable; none of these is used."""
         self.diverse = np.flatnonzero(~is_down)
         self.ranking: Ints | None = None
         """Diverse rows, the first to be used first; None leaves them in pool order."""

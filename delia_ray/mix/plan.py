@@ -123,7 +123,7 @@ def _items(picks: Picks, index: Index, reworded: bool) -> Ints:
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepPlan:
     """All optimizer steps of an arm, laid down a stretch at a time."""
 
     order: Order
@@ -168,7 +168,7 @@ class Packed:
 
 
 def packed_steps(
-    steps: Steps, packed: Packed, each: Callable[[Lay], None]
+    steps: StepPlan, packed: Packed, each: Callable[[Lay], None]
 ) -> Iterator[tuple[list[Ints], list[npt.NDArray[np.int32]]]]:
     """For each step its sequences and the pack of each, a stretch of steps at a time; fills
     ``packed`` on the way, and shows ``each`` stretch."""

@@ -16,7 +16,7 @@ from delia_ray.mix.draws import Ints
 from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order
 from delia_ray.mix.packing import packs_needed
-from delia_ray.mix.plan import Packed, Steps, make_order, packed_steps
+from delia_ray.mix.plan import Packed, StepPlan, make_order, packed_steps
 from delia_ray.mix.rank import by_loss, farthest_first
 from delia_ray.mix.score import score_all
 from delia_ray.models import fingerprint
@@ -71,6 +71,7 @@ def run(stage: StageRun) -> Outcome:
         "batch_size": batch,
         "untrained": _reasons(untrained),
         "tokens_left_out": _left_out(untrained),
+        "downstream_rows_left_out": index.lost,
         "arms": {},
     }
     for done, (arm, order) in enumerate(orders.items()):
@@ -166,7 +167,7 @@ def _write_arm(stage: StageRun, arm: str, order: Order, index: Index, steps: int
     config = stage.config
     batch, reworded = config.finetune.batch_size, config.arms[arm].reworded
     limit = config.mix.pack_length or config.mix.max_length
-    laid = Steps(order, index, steps, batch, reworded, config.mix.paired_wordings)
+    laid = StepPlan(order, index, steps, batch, reworded, config.mix.paired_wordings)
     packed = Packed(packs_needed(laid.tokens(), limit, config.finetune.workers))
     counted = Counted(index, steps * batch)
     files: list[int] = []

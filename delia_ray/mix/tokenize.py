@@ -59,12 +59,15 @@ def encode(
             wanted += [(number, messages[:i]) for i in chosen]
     heads = render(tokenizer, [messages for _, messages in wanted], True)
     texts = Texts(tokenizer, [t for t in rendered if isinstance(t, str)])
-    place = iter(range(len(rendered)))
-    places = [-1 if isinstance(text, Refused) else next(place) for text in rendered]
+    places: dict[int, int] = {}  # of chats among the texts
     found: list[Encoded | Refused] = []
-    for text, at in zip(rendered, places, strict=True):
-        ids = texts.ids(at) if at >= 0 else []
-        found.append(text if isinstance(text, Refused) else Encoded(ids, [False] * len(ids)))
+    for number, text in enumerate(rendered):
+        if isinstance(text, Refused):
+            found.append(text)
+            continue
+        places[number] = len(places)
+        ids = texts.ids(places[number])
+        found.append(Encoded(ids, [False] * len(ids)))
     for (number, _), head in zip(wanted, heads, strict=True):
         chat = found[number]
         if isinstance(chat, Refused):

@@ -23,17 +23,19 @@ def make_index(
     names = [t for t, count in tasks or [("task", rows)] for _ in range(count)]
     for row, name in enumerate(names):
         for variant in range(wordings):
-            found.append(_row("downstream", name, row, variant, 0, 10))
+            found.append(make_row("downstream", name, row, variant, 0, 10))
     queries = [s for s, count in pool for _ in range(count)]
     for row, at in enumerate(np.random.default_rng(0).permutation(len(queries))):
         source = queries[at]
         for piece in range(pieces):
             length = (tokens or {}).get(source, 5 + row % 7)
-            found.append(_row("diverse", source, row, 0, piece, length))
+            found.append(make_row("diverse", source, row, 0, piece, length))
     return Index(conform(found, SEQUENCE), weights or {})
 
 
-def _row(kind: str, source: str, row: int, variant: int, piece: int, tokens: int) -> dict[str, Any]:
+def make_row(
+    kind: str, source: str, row: int, variant: int, piece: int, tokens: int
+) -> dict[str, Any]:
     return {
         "id": f"{kind}{row}", "source": source, "kind": kind, "row": row, "variant": variant,
         "piece": piece, "tokens": tokens, "supervised_tokens": tokens - 2,

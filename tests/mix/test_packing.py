@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delia_ray.mix.count import Counted
+from delia_ray.mix.index import Index
 from delia_ray.mix.packing import loads, pack, packs_needed
-from delia_ray.mix.plan import Packed, Steps, lay_down, packed_steps
-from tests.mix.helpers import make_index, order_of
+from delia_ray.mix.plan import Packed, StepPlan, lay_down, packed_steps
+from delia_ray.records import SEQUENCE, conform
+from tests.mix.helpers import make_index, make_row, order_of
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(1, 9))
@@ -32,7 +34,7 @@ def test_steps_hold_what_the_order_says(pieces: int) -> None:
     index = make_index(6, [("a", 40), ("b", 20)], wordings=2, pieces=pieces)
     order = order_of(index, ratio=9)
     steps, batch = 15, 8
-    laid = Steps(order, index, steps, batch)
+    laid = StepPlan(order, index, steps, batch)
     tokens = laid.tokens()
     packed, counted = Packed(packs_needed(tokens, 64, 2)), Counted(index, steps * batch)
     found = [
@@ -73,3 +75,10 @@ def test_rounds_take_the_wordings_in_turn() -> None:
     assert all(sorted(v) == [0, 1, 2] for v in seen.values())
     plain = lay_down(order, index, np.arange(18), False).sequence
     assert set(plain[plain < 9].tolist()) == {0, 3, 6}
+
+
+def test_a_row_whose_original_wording_is_missing_is_counted() -> None:
+    rows = [make_row("downstream", "t", 0, 1, 0, 9), make_row("downstream", "t", 1, 0, 0, 9)]
+    index = Index(conform([*rows, make_row("diverse", "a", 0, 0, 0, 9)], SEQUENCE), {})
+    assert (index.rows, index.lost, index.pool) == (1, 1, 1)
+    assert index.wording.tolist() == [1]
