@@ -95,15 +95,16 @@ class Steps:
         ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         labels, downstream = np.full(shape, IGNORED, np.int64), np.zeros(shape, bool)
         for line, pack in enumerate(packs):
-            at = 0
-            for sequence, row in zip(pack, self.store.rows(pack), strict=True):
-                tokens = row["input_ids"]
-                own = slice(at, at := at + len(tokens))
-                ids[line, own] = tokens
-                positions[line, own] = np.arange(len(tokens))
-                downstream[line, own] = self.downstream[sequence]
-                if counts:
-                    labels[line, own] = np.where(row["supervised"], tokens, IGNORED)
+            rows = self.store.rows(pack)
+            tokens = np.concatenate([r["input_ids"] for r in rows])
+            lengths = [len(r["input_ids"]) for r in rows]
+            own = slice(0, len(tokens))
+            ids[line, own] = tokens
+            positions[line, own] = np.concatenate([np.arange(n) for n in lengths])
+            downstream[line, own] = np.repeat(self.downstream[pack], lengths)
+            if counts:
+                supervised = np.concatenate([r["supervised"] for r in rows])
+                labels[line, own] = np.where(supervised, tokens, IGNORED)
         return Micro(
             torch.from_numpy(ids),
             torch.from_numpy(positions),

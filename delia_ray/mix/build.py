@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -136,7 +137,7 @@ def build(job: Job, part: int) -> Built:
             tokens = 0 if isinstance(chat, Refused) else len(chat.ids)
             untrained.append({**own, "tokens": tokens, "reason": reason})
         for number, piece in enumerate(pieces):
-            counted = piece.supervised.count(True)
+            counted = int(np.count_nonzero(piece.supervised))
             sequences.append(
                 {**row, "piece": number, "tokens": len(piece.ids), "supervised_tokens": counted}
             )
@@ -218,7 +219,7 @@ def _pieces(chat: Encoded | Refused, job: Job) -> tuple[list[Encoded], str]:
         return [], f"longer than mix.max_length={job.max_length}"
     pieces = split(chat, job.max_length)
     lost = len(chat.ids) - sum(len(p.ids) for p in pieces)
-    supervised = sum(chat.supervised) - sum(sum(p.supervised) for p in pieces)
+    supervised = int(chat.supervised.sum()) - sum(int(p.supervised.sum()) for p in pieces)
     if not lost and not supervised:
         return pieces, ""
     return pieces, f"split: {lost} tokens of the prompt left out, {supervised} not supervised"

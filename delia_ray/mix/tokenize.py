@@ -8,7 +8,9 @@ a second time, and both must agree.
 """
 
 import contextlib
+import itertools
 from collections.abc import Collection, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +24,15 @@ Chat = tuple[Sequence[Message], str]
 """A prompt and the answer to it."""
 
 
+_BATCH = 2048
+"""Chats that are tokenised at a time, while those before are masked and those after rendered."""
+
+
 class Encoded(NamedTuple):
     """One chat as tokens."""
 
     ids: list[int]
-    supervised: list[bool]
+    supervised: npt.NDArray[np.bool_]
     """Same length: whether the token counts in the loss."""
 
 
@@ -49,50 +55,74 @@ def encode(
             end token after it, or its generation markers say something else; then nobody can
             say which tokens the model must learn.
     """
-    whole = [[*prompt, Message(role="assistant", content=answer)] for prompt, answer in chats]
-    rendered = render(tokenizer, whole, False)
-    wanted: list[tuple[int, list[Message]]] = []  # (chat, messages before a supervised turn)
-    for number, messages in enumerate(whole):
-        if isinstance(rendered[number], str):
-            ats = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-            chosen = ats if turns == "all" else ats[-1:]
-            wanted += [(number, messages[:i]) for i in chosen]
-    heads = render(tokenizer, [messages for _, messages in wanted], True)
-    texts = Texts(tokenizer, [t for t in rendered if isinstance(t, str)])
-    places: dict[int, int] = {}  # of chats among the texts
     found: list[Encoded | Refused] = []
-    for number, text in enumerate(rendered):
-        if isinstance(text, Refused):
-            found.append(text)
-            continue
-        places[number] = len(places)
-        ids = texts.ids(places[number])
-        found.append(Encoded(ids, [False] * len(ids)))
-    for (number, _), head in zip(wanted, heads, strict=True):
-        chat = found[number]
-        if isinstance(chat, Refused):
-            continue
-        if isinstance(head, Refused):
-            found[number] = head
-            continue
-        start = texts.length_of_prefix(places[number], head, chat.ids)
-        end = _end(tokenizer, chat.ids, start, ends)
-        chat.supervised[start : end + 1] = [True] * (end + 1 - start)
-    found = [c if isinstance(c, Refused) else _cut(c) for c in found]
-    _compare(tokenizer, whole, found, ends, turns)
+    with ThreadPoolExecutor(1) as aside:
+        batches = (
+            _Batch(tokenizer, chats[at : at + _BATCH], turns, aside)
+            for at in range(0, len(chats), _BATCH)
+        )
+        # In pairs, so that the next batch is under way when one is masked.
+        for batch, _ in itertools.pairwise(itertools.chain(batches, [None])):
+            if batch is not None:
+                found += batch.encoded(ends)
     return found
+
+
+class _Batch:
+    """Some chats, rendered; their tokenising is under way."""
+
+    def __init__(self, tokenizer: Any, chats: Sequence[Chat], turns: str, aside: Executor) -> None:
+        self.tokenizer, self.turns = tokenizer, turns
+        self.chats = [
+            [*prompt, Message(role="assistant", content=answer)] for prompt, answer in chats
+        ]
+        self.rendered = render(tokenizer, self.chats, False)
+        self.texts = Texts(tokenizer, [t for t in self.rendered if isinstance(t, str)], aside)
+        wanted: list[tuple[int, list[Message]]] = []  # (chat, messages before its turn)
+        for number, messages in enumerate(self.chats):
+            if isinstance(self.rendered[number], str):
+                ats = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
+                chosen = ats if turns == "all" else ats[-1:]
+                wanted += [(number, messages[:i]) for i in chosen]
+        self.turns_of = [number for number, _ in wanted]
+        """The chat of each supervised turn."""
+        self.heads = render(tokenizer, [messages for _, messages in wanted], True)
+
+    def encoded(self, ends: Collection[int]) -> list[Encoded | Refused]:
+        places: dict[int, int] = {}  # of chats among the texts
+        found: list[Encoded | Refused] = []
+        for number, text in enumerate(self.rendered):
+            if isinstance(text, Refused):
+                found.append(text)
+                continue
+            places[number] = len(places)
+            ids = self.texts.ids(places[number])
+            found.append(Encoded(ids, np.zeros(len(ids), np.bool_)))
+        for number, head in zip(self.turns_of, self.heads, strict=True):
+            chat = found[number]
+            if isinstance(chat, Refused):
+                continue
+            if isinstance(head, Refused):
+                found[number] = head
+                continue
+            start = self.texts.length_of_prefix(places[number], head, chat.ids)
+            end = _end(self.tokenizer, chat.ids, start, ends)
+            chat.supervised[start : end + 1] = True
+        found = [c if isinstance(c, Refused) else _cut(c) for c in found]
+        _compare(self.tokenizer, self.chats, found, ends, self.turns)
+        return found
 
 
 def split(encoded: Encoded, limit: int) -> list[Encoded]:
     """Pieces of at most ``limit`` tokens that hold supervised tokens; the others would teach
     nothing. The first token of a later piece has nothing before it, so it is not supervised."""
     pieces = [
-        Encoded(encoded.ids[i : i + limit], encoded.supervised[i : i + limit])
+        Encoded(encoded.ids[i : i + limit], encoded.supervised[i : i + limit].copy())
         for i in range(0, len(encoded.ids), limit)
     ]
     for piece in pieces:
         piece.supervised[0] = False
-    return [p for p in pieces if any(p.supervised)]
+    return [p for p in pieces if p.supervised.any()]
 
 
 def _end(tokenizer: Any, whole: list[int], start: int, ends: Collection[int]) -> int:
@@ -111,7 +141,7 @@ def _end(tokenizer: Any, whole: list[int], start: int, ends: Collection[int]) ->
 
 
 def _cut(chat: Encoded) -> Encoded:
-    last = len(chat.supervised) - chat.supervised[::-1].index(True)
+    last = len(chat.supervised) - int(chat.supervised[::-1].argmax())
     return Encoded(chat.ids[:last], chat.supervised[:last])
 
 
@@ -134,7 +164,7 @@ def _compare(
             chat, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
         )["assistant_masks"]
         theirs = np.array(marked[: len(own.ids)], bool)
-        ours = np.array(own.supervised)
+        ours = own.supervised
         # The end token belongs to the turn whether or not the markers enclose it, and what
         # follows it (a line break) does not.
         counts = ~(np.isin(own.ids, list(ends)) | _after_end(own.ids, ours, ends))

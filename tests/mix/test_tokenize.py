@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from delia_ray.errors import UserError
@@ -28,6 +29,10 @@ def _one(tokenizer, prompt, answer, ends, turns="last") -> Encoded:
     (found,) = encode(tokenizer, [(prompt, answer)], ends, turns)
     assert isinstance(found, Encoded)
     return found
+
+
+def _plain(encoded: Encoded) -> tuple[list[int], list[bool]]:
+    return encoded.ids, encoded.supervised.tolist()
 
 
 def _shown(tokenizer, encoded: Encoded) -> str:
@@ -62,10 +67,16 @@ def test_masks_of_the_public_styles(style: str) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_many_chats_are_as_one_by_one(style: str) -> None:
+def test_many_chats_are_as_one_by_one(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delia_ray.mix.tokenize._BATCH", 20)
     tokenizer, ends = make_tokenizer(STYLES[style])
-    chats = [([{"role": "user", "content": "x" * n}], "Red " * n) for n in range(1, 9)]
-    assert encode(tokenizer, chats, ends) == [_one(tokenizer, *chat, ends) for chat in chats]
+    quoted = ["", *tokenizer.all_special_tokens]  # some rows write a special token themselves
+    chats = [
+        ([{"role": "user", "content": f"{'x' * n}{quoted[n % len(quoted)]} blue"}], "Red " * n)
+        for n in range(1, 50)
+    ]
+    alone = [_plain(_one(tokenizer, *chat, ends)) for chat in chats]
+    assert [_plain(e) for e in encode(tokenizer, chats, ends)] == alone
 
 
 def test_a_chat_that_the_template_refuses_is_alone() -> None:
@@ -103,33 +114,33 @@ def test_templates_that_cannot_be_masked_are_refused(tokenizer) -> None:
 
 def test_generation_markers_must_agree_with_the_prefix() -> None:
     tokenizer, ends = make_tokenizer(STYLES["chatml"])
-    plain = [_one(tokenizer, CHAT, "Red.", ends, turns) for turns in ("last", "all")]
+    kinds = ("last", "all")
+    plain = [_plain(_one(tokenizer, CHAT, "Red.", ends, turns)) for turns in kinds]
     tokenizer.chat_template = CHATML_MARKED
-    assert [_one(tokenizer, CHAT, "Red.", ends, turns) for turns in ("last", "all")] == plain
+    assert [_plain(_one(tokenizer, CHAT, "Red.", ends, turns)) for turns in kinds] == plain
     # Some templates enclose the line break after the turn, or leave its end token out.
     wide = CHATML_MARKED.replace("'<|im_end|>' }}{% endgen", "'<|im_end|>\\n' }}{% endgen")
     tokenizer.chat_template = wide.replace("{{ '\\n' }}{% endfor", "{% endfor").replace(
         "{% else %}{{ m.content + '<|im_end|>' }}", "{% else %}{{ m.content + '<|im_end|>\\n' }}"
     )
-    assert _one(tokenizer, CHAT, "Red.", ends) == plain[0]
+    assert _plain(_one(tokenizer, CHAT, "Red.", ends)) == plain[0]
     narrow = "{% endgeneration %}{{ '<|im_end|>' }}{% else %}"
     tokenizer.chat_template = CHATML_MARKED.replace(
         "m.content + '<|im_end|>' }}{% endgeneration %}{% else %}", "m.content }}" + narrow
     )
-    assert _one(tokenizer, CHAT, "Red.", ends) == plain[0]
+    assert _plain(_one(tokenizer, CHAT, "Red.", ends)) == plain[0]
     tokenizer.chat_template = CHATML_MARKED.replace("m.role == 'assistant'", "m.role == 'user'")
     with pytest.raises(UserError, match="generation markers"):
         encode(tokenizer, [(CHAT, "Red.")], ends)
 
 
 def test_long_chats_are_split_without_loss_of_what_is_supervised() -> None:
-    chat = Encoded(list(range(25)), [False] * 12 + [True] * 13)
+    chat = Encoded(list(range(25)), np.arange(25) >= 12)
     pieces = split(chat, 10)
     assert [p.ids for p in pieces] == [list(range(10, 20)), list(range(20, 25))]
     assert [sum(p.supervised) for p in pieces] == [8, 4], "a piece's first token is a start"
-    assert split(Encoded([1, 2, 3], [False, True, True]), 10) == [
-        Encoded([1, 2, 3], [False, True, True])
-    ]
+    (whole,) = split(Encoded([1, 2, 3], np.array([False, True, True])), 10)
+    assert (whole.ids, whole.supervised.tolist()) == ([1, 2, 3], [False, True, True])
 
 
 def test_a_model_without_a_template_is_refused(tmp_path: Path, make_model) -> None:
