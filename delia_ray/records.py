@@ -159,8 +159,18 @@ METRIC_POINT = pa.schema(
         _field("loss_diverse", pa.float64(), "the same over diverse rows", True),
         _field("lr", pa.float64(), "learning rate of the step"),
         _field("grad_norm", pa.float64(), "L2 norm of the gradient", True),
+        _field("tokens", pa.int64(), "in the step, without padding"),
         _field("supervised_tokens", pa.int64(), "in the step"),
+        _field("supervised_downstream", pa.int64(), "of them, in downstream rows"),
+        _field("regularisation", pa.float64(), "mixup's part, for each supervised token", True),
         _field("seconds", pa.float64(), "wall time of the step"),
+        _field("checkpoint_seconds", pa.float64(), "that a checkpoint held it up after", True),
+        _field("memory_gib", pa.float64(), "most that rank 0 has held so far"),
+        _field("mfu", pa.float64(), "of the GPUs' peak operations; null on CPUs", True),
+        _field("token_distance", pa.float64(), "state after a token and its description", True),
+        _field("gradient_cosine", pa.float64(), "of downstream and diverse rows", True),
+        _field("gradient_norm_downstream", pa.float64(), "of their mean loss", True),
+        _field("gradient_norm_diverse", pa.float64(), "of their mean loss", True),
     ]
 )
 """finetune -> one row per optimizer step."""

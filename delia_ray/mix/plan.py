@@ -11,7 +11,7 @@ from delia_ray.config import Arm, Mix
 from delia_ray.mix.draws import Deal, Draw, Ints, Ranked, Shuffled, Split, shares
 from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order, Picks, Windows, needed, phases
-from delia_ray.mix.packing import loads, pack
+from delia_ray.packing import loads, pack
 
 _CHUNK = 65_536
 """Positions that are laid down at a time."""

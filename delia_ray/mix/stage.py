@@ -15,11 +15,11 @@ from delia_ray.mix.count import Counted, asked
 from delia_ray.mix.draws import Ints
 from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order
-from delia_ray.mix.packing import packs_needed
 from delia_ray.mix.plan import Packed, StepPlan, make_order, packed_steps
 from delia_ray.mix.rank import by_loss, farthest_first
 from delia_ray.mix.score import score_all
 from delia_ray.models import fingerprint
+from delia_ray.packing import packs_needed
 from delia_ray.records import SHARE, STEP, conform
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.store import lists, write_file, write_index
@@ -40,7 +40,6 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "weights": _weights(config),
         "batch_size": config.finetune.batch_size,
         "steps": config.finetune.steps,
-        "workers": config.finetune.workers,
         "special_tokens": list(config.downstream.special_tokens),
         "seed": config.seed,
         "model": fingerprint(config.model),
