@@ -15,6 +15,7 @@ from delia_ray.config import RunConfig
 from delia_ray.finetune import state as states
 from delia_ray.finetune.attention import FLAT, attention
 from delia_ray.finetune.batches import Steps
+from delia_ray.finetune.checkpoints import Checkpoints
 from delia_ray.finetune.cost import Cost, memory_gib, peak
 from delia_ray.finetune.engine import dtype, make_engine
 from delia_ray.finetune.model import attach, load_base
@@ -45,35 +46,36 @@ class Job:
     out: Folder
 
 
-def train(job: Job) -> None:
+def train(job: Job, checkpoints: Checkpoints) -> None:
     """Train every arm that is not done: ``<arm>/adapter``, ``merged`` and ``curve.parquet``.
 
-    Runs inside ``ray.train``: the process group is set up, and ``get_checkpoint`` gives the
-    last checkpoint after a restart. One group of workers trains all arms, because starting
-    one costs as much as some hundred steps of a small model.
+    Every rank of a process group runs it. One group trains all arms, because starting one
+    costs as much as some hundred steps of a small model.
     """
     torch.set_num_threads(job.config.finetune.cpus_per_worker)
     for arm in job.config.arms:
         if not (job.out / arm).exists(CURVE):
-            _Training(job, arm).run()
+            _Training(job, arm, checkpoints).run()
 
 
 class _Training:
     """One arm on this rank."""
 
-    def __init__(self, job: Job, arm: str) -> None:
-        from ray import train as ray_train
-
-        self.ray, self.job, self.arm = ray_train, job, arm
+    def __init__(self, job: Job, arm: str, checkpoints: Checkpoints) -> None:
+        self.checkpoints, self.job, self.arm = checkpoints, job, arm
         self.settings, config = job.config.finetune, job.config
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        kernel = attention(self.settings.attention)
         objective = config.arms[arm].objective
-        self.steps = Steps(job.mix, arm, kernel in FLAT, whole=objective == "whole_chat")
+        flat = attention(self.settings.attention) in FLAT
+        self.steps = Steps(job.mix, arm, flat, whole=objective == "whole_chat")
         self.path, tokens = locate(config.model), config.downstream.special_tokens
         torch.manual_seed(config.seed)  # the adapter's first values, equal on all ranks
         model, self.tokenizer = load_base(
-            self.path, tokens, dtype(self.settings.precision), kernel, self.settings.quantize
+            self.path,
+            tokens,
+            dtype(self.settings.precision),
+            self.settings.attention,
+            self.settings.quantize,
         )
         how = self.settings.token_init
         initialise_rows(model, self.path, self.tokenizer, tokens, how, config.seed)
@@ -81,12 +83,14 @@ class _Training:
         self.model = attach(model, self.tokenizer, tokens, self.settings)
         self.objective = Objective(self.model, mixup=objective == "mixup")
         passes = self.steps.passes(self.world, self.settings.micro_batch_size)
-        self.start, self.curve, state = _last(ray_train.get_checkpoint(), arm)
+        self.start, self.curve, state = _last(checkpoints, arm)
         if state is not None:
             states.restore_values(self.objective, state)
         self.engine = make_engine(self.objective, self.settings, self.world, passes)
         if state is not None:
             states.restore_optimizer(self.engine, state, self.start, self._micros(0))
+            if self.rank == 0:
+                print(f"{arm}: goes on after step {self.start} on {self.world} workers", flush=True)
         described = {
             self.tokenizer.convert_tokens_to_ids(token): self.tokenizer(
                 text, add_special_tokens=False
@@ -169,14 +173,18 @@ class _Training:
     def _look(self, step: int) -> Point:
         every = self.settings.watch.every
         if every and (step % every == 0 or step + 1 == len(self.steps)):
-            return dict(self.watch.look(self.objective, self.engine.device))
+            found = self.watch.look(self.objective, self.engine.device)
+            # Under ZeRO-3 a backward pass that the engine knows nothing of leaves weights
+            # gathered, which could then not be saved.
+            self.engine.empty_partition_cache()
+            return dict(found)
         return dict.fromkeys(
             ("token_distance", "gradient_cosine", "gradient_norm_downstream",
              "gradient_norm_diverse")
         )  # fmt: skip
 
     def _save(self, step: int) -> None:
-        """Every rank writes its part; Ray Train puts them together and publishes them."""
+        """Every rank writes its part."""
         folder = Path(tempfile.mkdtemp(prefix="delia-checkpoint-"))
         states.save(self.engine, folder)
         if self.rank == 0:
@@ -185,16 +193,8 @@ class _Training:
         since = [p["loss"] for p in self.curve[-self.settings.checkpoint_every :]]
         # All arms share a Ray Train run; a checkpoint of an arm that is done is of no use.
         number = list(self.job.config.arms).index(self.arm)
-        mode = self.ray.CheckpointUploadMode
-        self.ray.report(
-            {"step": step, "score": sum(since) / len(since) - 1000 * number},
-            checkpoint=self.ray.Checkpoint.from_directory(folder),
-            checkpoint_dir_name=f"{self.arm}_step_{step:08d}",
-            # Into remote storage while the next steps run; on a disk it is done at once, and
-            # the checkpoint is there before any more work is.
-            checkpoint_upload_mode=mode.SYNC if self.job.out.is_local else mode.ASYNC,
-            delete_local_checkpoint_after_upload=True,
-        )
+        score = sum(since) / len(since) - 1000 * number
+        self.checkpoints.save(folder, f"{self.arm}_step_{step:08d}", step, score)
 
     def _finish(self) -> None:
         """Leave what was trained, and the curve as the last."""
@@ -217,12 +217,12 @@ class _Training:
         self.engine.destroy()
 
 
-def _last(checkpoint: Any, arm: str) -> tuple[int, list[Point], states.State | None]:
+def _last(checkpoints: Checkpoints, arm: str) -> tuple[int, list[Point], states.State | None]:
     """(steps of ``arm`` already done, their curve, the state after them)."""
-    if checkpoint is None:
-        return 0, [], None
-    with checkpoint.as_directory() as folder:
-        saved = json.loads(Path(folder, "curve.json").read_text())
+    with checkpoints.last() as folder:
+        if folder is None:
+            return 0, [], None
+        saved = json.loads((folder / "curve.json").read_text())
         if saved["arm"] != arm:  # of an arm that was done after it
             return 0, [], None
-        return saved["step"], saved["curve"], states.load(Path(folder))
+        return saved["step"], saved["curve"], states.load(folder)

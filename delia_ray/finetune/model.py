@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from delia_ray.artifacts import Folder
 from delia_ray.config import Finetune
 from delia_ray.errors import UserError
+from delia_ray.finetune.attention import attention
 from delia_ray.finetune.tokens import sides, token_ids
 from delia_ray.models import load_tokenizer
 
@@ -41,7 +42,7 @@ def load_base(
     """
     tokenizer = load_tokenizer(path, special_tokens)
     model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation=kernel,
+        path, dtype=dtype, attn_implementation=attention(kernel),
         quantization_config=_quantization(quantize, dtype),
     )  # fmt: skip
     old = model.get_input_embeddings().num_embeddings

@@ -112,9 +112,11 @@ def _train(stage: StageRun) -> None:
 
 
 def _worker(settings: dict[str, Any]) -> None:
+    from delia_ray.finetune.checkpoints import RayCheckpoints
     from delia_ray.finetune.loop import train
 
-    train(settings["job"])
+    job = settings["job"]
+    train(job, RayCheckpoints(wait=job.out.is_local))
 
 
 def _watch(stage: StageRun, stop: threading.Event) -> None:
