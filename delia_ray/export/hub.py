@@ -32,8 +32,8 @@ def create(repo: str, private: bool) -> str:
     Raises:
         UserError: it cannot be made or written to, or is public and should be private.
     """
-    from httpx import HTTPError
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # of httpx, or of httpx2 in newer versions
 
     api = HfApi()
     try:
@@ -56,8 +56,8 @@ def upload(repo: str, folder: Path) -> str:
     Raises:
         DeliaError: the hub did not take it.
     """
-    from httpx import HTTPError
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # of httpx, or of httpx2 in newer versions
 
     try:
         commit = HfApi().upload_folder(
