@@ -1,4 +1,4 @@
-"""``delia chat``: ask a model of a run by hand."""
+"""``delia chat``: ask a model of a run, or one that was exported, by hand."""
 
 import sys
 
@@ -9,28 +9,47 @@ from delia_ray.errors import UserError
 from delia_ray.records import Message
 
 
-def chat(config: RunConfig, finetuned: Folder | None, arm: str, max_tokens: int) -> None:
+def model_of(config: RunConfig, finetuned: Folder | None, arm: str) -> str:
+    """What ``models.locate`` takes for an arm of a run.
+
+    Args:
+        config: the run's.
+        finetuned: the folder of its finished stage finetune, if there is one.
+        arm: ``base``, or an arm of the run.
+
+    Raises:
+        UserError: there is no such arm, or it is not trained yet.
+    """
+    if arm == "base":
+        return config.model
+    if arm not in config.arms:
+        raise UserError(f"--arm {arm}: the run has base, {', '.join(config.arms)}")
+    if finetuned is None:
+        raise UserError(
+            f"arm {arm} of this run is not trained yet; finish it with `delia finetune`"
+        )
+    return str(finetuned / arm / "merged")
+
+
+def chat(model: str, title: str, max_tokens: int) -> None:
     """Read user turns from standard input until its end; ``/new`` starts a new chat.
 
     A line that ends in a backslash goes on in the next one.
 
+    Args:
+        model: a name for ``models.locate``.
+        title: what to call it.
+        max_tokens: longest answer.
+
     Raises:
-        UserError: the arm is not trained yet.
+        UserError: there is no such model.
     """
-    if arm == "base":
-        model = config.model
-    elif finetuned is not None:
-        model = (finetuned / arm).download("merged")
-    else:
-        raise UserError(
-            f"arm {arm} of this run is not trained yet; finish it with `delia finetune`"
-        )
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     generate = make_engine(TransformersEngine(), model).load()
     tty = sys.stdin.isatty()
-    print(f"{arm} of {config.name}; /new for a new chat, Ctrl-D to leave")
+    print(f"{title}; /new for a new chat, Ctrl-D to leave")
     history: list[Message] = []
     while (text := _turn("> " if tty else "")) is not None:
         if text.strip() == "/new":

@@ -74,10 +74,23 @@ def _parser() -> argparse.ArgumentParser:
     recipe(verb("show", "print every setting, its value and what it means", _show))
     report = verb("report", "write the report of a run again", _report)
     report.add_argument("run", metavar="RUN", help="a run's folder or URL")
-    chat = verb("chat", "talk to the models of a run", _chat)
-    chat.add_argument("run", metavar="RUN", help="a run's folder or URL")
-    chat.add_argument("--arm", default="delia", help="base, or an arm of the run")
+    chat = verb("chat", "talk to the models of a run, or to an exported one", _chat)
+    chat.add_argument(
+        "run", metavar="FOLDER", help="folder or URL of a run, an export or a plain model"
+    )
+    chat.add_argument("--arm", help="base, or an arm of the run; delia by default")
     chat.add_argument("--max-tokens", type=int, default=256, help="longest answer")
+    export = verb("export", "adapter, plain model and model card of a run, to take away", _export)
+    export.add_argument("run", metavar="RUN", help="a run's folder or URL")
+    export.add_argument("--arm", default="delia", help="an arm of the run; delia by default")
+    export.add_argument(
+        "--to", metavar="FOLDER_OR_URL", help="what to fill; RUN/exports/ARM by default"
+    )
+    export.add_argument("--merge", action="store_true", help="also the merged, plain model")
+    export.add_argument(
+        "--push", default="", metavar="HUB_REPO", help="also upload it to the Hugging Face hub"
+    )
+    export.add_argument("--private", action="store_true", help="the repository must be private")
     return parser
 
 
@@ -150,12 +163,28 @@ def _show(parsed: argparse.Namespace) -> None:
 
 def _chat(parsed: argparse.Namespace) -> None:
     from delia_ray import pipeline
-    from delia_ray.chat import chat
+    from delia_ray.chat import chat, model_of
+    from delia_ray.export.bundle import model_in
 
-    config, folders = pipeline.finished(open_storage(parsed.run))
-    if parsed.arm != "base" and parsed.arm not in config.arms:
-        raise UserError(f"--arm {parsed.arm}: the run has base, {', '.join(config.arms)}")
-    chat(config, folders.get("finetune"), parsed.arm, parsed.max_tokens)
+    folder = open_storage(parsed.run)
+    if (model := model_in(folder)) is not None:
+        if parsed.arm:
+            raise UserError(f"--arm {parsed.arm}: {folder} is one model; leave --arm out")
+        chat(model, parsed.run, parsed.max_tokens)
+        return
+    config, folders = pipeline.finished(folder)
+    arm = parsed.arm or "delia"
+    model = model_of(config, folders.get("finetune"), arm)
+    chat(model, f"{arm} of {config.name}", parsed.max_tokens)
+
+
+def _export(parsed: argparse.Namespace) -> None:
+    from delia_ray.export.bundle import export
+
+    run, to = open_storage(parsed.run), parsed.to and open_storage(parsed.to)
+    done = export(run, parsed.arm, to or None, parsed.merge, parsed.push, parsed.private)
+    for line in done.lines():
+        print(line)
 
 
 # --- pieces ---------------------------------------------------------------------------

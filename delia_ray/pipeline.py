@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
@@ -161,7 +163,15 @@ def finished(run: Folder) -> tuple[RunConfig, dict[str, Folder]]:
     """
     if not run.exists("config.json"):
         raise UserError(f"{run} is not a run's folder: it has no config.json")
-    config = RunConfig.model_validate(run.read_json("config.json"))
+    try:
+        config = RunConfig.model_validate(run.read_json("config.json"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{run} is not a run's folder of this version: in its config.json, {where}: "
+            f"{first['msg']}"
+        ) from None
     current = run.read_json(CURRENT) if run.exists(CURRENT) else {}
     return config, {stage: run / stage / mark for stage, mark in current.items()}
 

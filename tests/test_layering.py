@@ -16,6 +16,7 @@ LAYERS = [
     {"engines"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
+    {"export"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""
@@ -69,6 +70,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.evaluate.statistics", ("ray", "torch", "transformers")),
         ("delia_ray.cli", ("ray", "torch", "vllm", "transformers")),
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
+        ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),
     ],
 )
 def test_importing_stays_light(module: str, heavy: tuple[str, ...]) -> None:
