@@ -20,7 +20,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
     return {
         "finetune": own,
         "special_tokens": config.downstream.special_tokens,
-        "arms": list(config.arms),
+        "arms": {name: arm.objective for name, arm in config.arms.items()},
         "seed": config.seed,
         "model": fingerprint(config.model),
     }
