@@ -17,7 +17,8 @@ def test_every_recipe_loads(recipe: Path) -> None:
 
 
 def test_there_are_recipes() -> None:
-    assert {"demo.yaml", "hallucination_format.yaml"} <= {p.name for p in RECIPES}
+    names = {p.name for p in RECIPES}
+    assert {"demo.yaml", "hallucination_format.yaml", "baselines.yaml"} <= names
 
 
 def test_the_packaged_demo_is_the_recipe() -> None:
