@@ -84,25 +84,26 @@ REWORDING = pa.schema(
 _WORDING = [
     _field("id", pa.string(), "of the downstream row or the query"),
     _field("source", pa.string(), "of the row"),
-    _field("kind", pa.string(), "downstream or diverse"),
+    _field("kind", pa.string(), "downstream, diverse (own answers), reference (the corpus's)"),
     _field("variant", pa.int32(), "the wording; 0 is the original"),
 ]
 
 SEQUENCE = pa.schema(
     [
         *_WORDING,
-        _field("row", pa.int64(), "number among the rows of its kind, as synthesised"),
+        _field("row", pa.int64(), "number among the rows of its kind, as synthesised; a "
+               "reference has that of the model's own answer to the query"),
         _field("piece", pa.int32(), "of a row that was split; 0 is the first"),
         _field("tokens", pa.int32(), "length of the sequence"),
-        _field("supervised_tokens", pa.int32(), "those that count in the loss"),
+        _field("supervised_tokens", pa.int32(), "those of answers, see mix.turns"),
     ]
-)
+)  # fmt: skip
 """mix -> what stands at each position of the store of sequences; sorted by position."""
 
 TOKENS = pa.schema(
     [
         _field("input_ids", pa.list_(pa.int32()), "token ids of the whole chat"),
-        _field("supervised", pa.list_(pa.bool_()), "whether the token counts in the loss"),
+        _field("supervised", pa.list_(pa.bool_()), "whether the token is of an answer"),
     ]
 )
 """mix -> the store ``sequences``: tokens of each sequence."""
@@ -128,7 +129,7 @@ SHARE = pa.schema(
     [
         _field("position", pa.int64(), "first position of the stretch"),
         _field("source", pa.string(), "of the rows"),
-        _field("kind", pa.string(), "downstream or diverse"),
+        _field("kind", pa.string(), "downstream, diverse or reference"),
         _field("rows", pa.int64(), "in the stretch"),
         _field("tokens", pa.int64(), "of these rows"),
         _field("supervised_tokens", pa.int64(), "of these rows"),

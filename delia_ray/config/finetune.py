@@ -1,5 +1,7 @@
 """The settings of stage 4, and the models that are compared."""
 
+import difflib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -129,5 +131,54 @@ class Arm(Settings):
     """Diverse rows per downstream row; None takes ``mix.ratio``."""
     reworded: bool = True
     """Use the reworded instructions beside the original ones."""
+    answers: Literal["self_sampled", "reference"] = "self_sampled"
+    """Of the diverse rows: the model's own, or, to the same queries, those of the corpus
+    (replay). Queries without a reference answer are left out and counted."""
     objective: Literal["answers", "whole_chat", "mixup"] = "answers"
-    """What the loss counts."""
+    """What the loss counts: the answers (see ``mix.turns``); every token of the chat, so the
+    instructions too (arXiv 2405.14394); or the answers and, beside them, mixtures of examples
+    (SFTMix, arXiv 2410.05248)."""
+
+
+BASELINES: dict[str, Arm] = {
+    "common": Arm(ratio=0, reworded=False),
+    "rewording_only": Arm(ratio=0),
+    "self_sampling_only": Arm(reworded=False),
+    "replay": Arm(reworded=False, answers="reference"),
+    "mixup": Arm(ratio=0, reworded=False, objective="mixup"),
+    "whole_chat": Arm(ratio=0, reworded=False, objective="whole_chat"),
+    "delia": Arm(),
+}
+"""Arms that go by a name: common instruction tuning and what else DELIA is held against, each
+with the same number of steps, and DELIA itself."""
+
+
+def named_arms(arms: Any) -> Any:
+    """The setting ``arms`` with every name of ``BASELINES`` written out: a list of names, or
+    names where a mapping has its values. What else may be wrong is left to validation.
+
+    Raises:
+        ValueError: a name is not in the table, comes twice, or is the untrained model's.
+    """
+    if isinstance(arms, list):
+        if wrong := [a for a in arms if not isinstance(a, str)]:
+            raise ValueError(f"arms: a list holds names, got {wrong[0]!r}; use `name: settings`")
+        if len(set(arms)) < len(arms):
+            raise ValueError(f"arms: names must differ, got {arms}")
+        arms = {name: name for name in arms}
+    if not isinstance(arms, Mapping):
+        return arms
+    if "base" in arms:
+        raise ValueError(
+            "arms: 'base' is the untrained model's name, which always stands beside the arms; "
+            "leave it out or choose another"
+        )
+    return {name: _baseline(arm) if isinstance(arm, str) else arm for name, arm in arms.items()}
+
+
+def _baseline(name: str) -> dict[str, Any]:
+    if name not in BASELINES:
+        near = difflib.get_close_matches(name, BASELINES, n=1, cutoff=0.6)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"arms: {name!r} is not one of {', '.join(BASELINES)}{hint}")
+    return BASELINES[name].model_dump(exclude_defaults=True)

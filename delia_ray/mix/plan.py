@@ -74,12 +74,11 @@ def _diverse(mix: Mix, index: Index, want: int, seed: int) -> Draw:
         weights /= [float(tokens[rows].mean()) for rows in lists]
     deal = Deal(shares(weights.tolist()), seed)
     parts: list[Draw] = []
-    names = [name for kind, name in index.sources if kind == "diverse"]
     for number, (rows, count) in enumerate(zip(lists, deal.counts(want), strict=True)):
         if count > len(rows) and not mix.repeat:
             raise ValueError(
-                f"mix.strategy={mix.strategy} needs {count} rows of {names[number]}, which has "
-                f"{len(rows)}"
+                f"mix.strategy={mix.strategy} needs {count} rows of {index.names[number]}, "
+                f"which has {len(rows)}"
             )
         own = Shuffled(seed, max(1, min(count, len(rows))), 3 + 8 * (number + 1))
         parts.append(Ranked(rows, own))
