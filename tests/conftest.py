@@ -41,10 +41,13 @@ def data() -> Path:
 def make_model() -> Callable[..., Path]:
     """A function that saves a Llama with random weights and a byte tokenizer.
 
-    ``spare`` rows of the embedding stand beyond the vocabulary; ``tied`` embeddings or not.
+    ``spare`` rows of the embedding stand beyond the vocabulary; ``tied`` embeddings or not;
+    vLLM wants heads of at least 32, so a ``hidden`` size of 64 for the two.
     """
 
-    def build(folder: Path, seed: int = 0, tied: bool = False, spare: int = 0) -> Path:
+    def build(
+        folder: Path, seed: int = 0, tied: bool = False, spare: int = 0, hidden: int = 16
+    ) -> Path:
         import torch
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -64,10 +67,10 @@ def make_model() -> Callable[..., Path]:
         torch.manual_seed(seed)
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(fast) + spare, hidden_size=16, intermediate_size=32,
+                vocab_size=len(fast) + spare, hidden_size=hidden, intermediate_size=2 * hidden,
                 num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=512,
-                eos_token_id=0, pad_token_id=0, bos_token_id=None, initializer_range=0.5,
-                tie_word_embeddings=tied,
+                eos_token_id=0, pad_token_id=0, bos_token_id=None,
+                initializer_range=2 / hidden**0.5, tie_word_embeddings=tied,
             )
         )  # fmt: skip
         model.generation_config.eos_token_id = 0
