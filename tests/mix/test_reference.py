@@ -24,14 +24,17 @@ ROWS, POOL = 10, 70
 
 
 class Corpus(Place):
-    """A place whose corpus has ``answers`` to the queries q0, q1 ... in pool order."""
+    """A place whose corpus has ``answers`` to the queries q0, q1 ... in pool order, and among
+    them queries whose own answers were set aside."""
 
     def __init__(self, root: Path, model: Path, answers: list[str | None]) -> None:
         super().__init__(root, model, ROWS, POOL)
         queries = [
-            {"id": f"q{i}", "source": "ab"[i % 3 == 0], "file": "f", "row": i, "answer": answer,
-             "prompt": [{"role": "user", "content": f"ask {i}"}], "key": i / len(answers)}
+            {"id": f"{name}{i}", "source": "ab"[i % 3 == 0], "file": "f", "row": i,
+             "answer": answer if name == "q" else "not asked", "key": i + (name == "q") / 2,
+             "prompt": [{"role": "user", "content": f"ask {i}"}]}
             for i, answer in enumerate(answers)
+            for name in (["aside", "q"] if i % 9 == 4 else ["q"])
         ]  # fmt: skip
         (self.out / "ingest").write_table("corpus.parquet", conform(queries, QUERY))
 
