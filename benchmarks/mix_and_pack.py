@@ -167,8 +167,8 @@ def _large(arguments: argparse.Namespace) -> dict[str, Any]:
     from delia_ray.config import Arm, Mix
     from delia_ray.mix.count import Counted
     from delia_ray.mix.index import Index
-    from delia_ray.mix.packing import packs_needed
     from delia_ray.mix.plan import Packed, StepPlan, make_order, packed_steps
+    from delia_ray.packing import packs_needed
     from delia_ray.records import SEQUENCE
     from delia_ray.store import Store, write_file, write_index
 

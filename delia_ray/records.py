@@ -84,25 +84,26 @@ REWORDING = pa.schema(
 _WORDING = [
     _field("id", pa.string(), "of the downstream row or the query"),
     _field("source", pa.string(), "of the row"),
-    _field("kind", pa.string(), "downstream or diverse"),
+    _field("kind", pa.string(), "downstream, diverse (own answers), reference (the corpus's)"),
     _field("variant", pa.int32(), "the wording; 0 is the original"),
 ]
 
 SEQUENCE = pa.schema(
     [
         *_WORDING,
-        _field("row", pa.int64(), "number among the rows of its kind, as synthesised"),
+        _field("row", pa.int64(), "number among the rows of its kind, as synthesised; a "
+               "reference has that of the model's own answer to the query"),
         _field("piece", pa.int32(), "of a row that was split; 0 is the first"),
         _field("tokens", pa.int32(), "length of the sequence"),
-        _field("supervised_tokens", pa.int32(), "those that count in the loss"),
+        _field("supervised_tokens", pa.int32(), "those of answers, see mix.turns"),
     ]
-)
+)  # fmt: skip
 """mix -> what stands at each position of the store of sequences; sorted by position."""
 
 TOKENS = pa.schema(
     [
         _field("input_ids", pa.list_(pa.int32()), "token ids of the whole chat"),
-        _field("supervised", pa.list_(pa.bool_()), "whether the token counts in the loss"),
+        _field("supervised", pa.list_(pa.bool_()), "whether the token is of an answer"),
     ]
 )
 """mix -> the store ``sequences``: tokens of each sequence."""
@@ -128,7 +129,7 @@ SHARE = pa.schema(
     [
         _field("position", pa.int64(), "first position of the stretch"),
         _field("source", pa.string(), "of the rows"),
-        _field("kind", pa.string(), "downstream or diverse"),
+        _field("kind", pa.string(), "downstream, diverse or reference"),
         _field("rows", pa.int64(), "in the stretch"),
         _field("tokens", pa.int64(), "of these rows"),
         _field("supervised_tokens", pa.int64(), "of these rows"),
@@ -159,8 +160,18 @@ METRIC_POINT = pa.schema(
         _field("loss_diverse", pa.float64(), "the same over diverse rows", True),
         _field("lr", pa.float64(), "learning rate of the step"),
         _field("grad_norm", pa.float64(), "L2 norm of the gradient", True),
+        _field("tokens", pa.int64(), "in the step, without padding"),
         _field("supervised_tokens", pa.int64(), "in the step"),
+        _field("supervised_downstream", pa.int64(), "of them, in downstream rows"),
+        _field("regularisation", pa.float64(), "mixup's part, for each supervised token", True),
         _field("seconds", pa.float64(), "wall time of the step"),
+        _field("checkpoint_seconds", pa.float64(), "that a checkpoint held it up after", True),
+        _field("memory_gib", pa.float64(), "most that rank 0 has held so far"),
+        _field("mfu", pa.float64(), "of the GPUs' peak operations; null on CPUs", True),
+        _field("token_distance", pa.float64(), "state after a token and its description", True),
+        _field("gradient_cosine", pa.float64(), "of downstream and diverse rows", True),
+        _field("gradient_norm_downstream", pa.float64(), "of their mean loss", True),
+        _field("gradient_norm_diverse", pa.float64(), "of their mean loss", True),
     ]
 )
 """finetune -> one row per optimizer step."""

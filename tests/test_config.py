@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.config import RunConfig, describe, load_config
+from delia_ray.config import BASELINES, Arm, RunConfig, describe, load_config
 from delia_ray.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -17,7 +17,8 @@ def test_every_recipe_loads(recipe: Path) -> None:
 
 
 def test_there_are_recipes() -> None:
-    assert {"demo.yaml", "hallucination_format.yaml"} <= {p.name for p in RECIPES}
+    names = {p.name for p in RECIPES}
+    assert {"demo.yaml", "hallucination_format.yaml", "baselines.yaml"} <= names
 
 
 def test_the_packaged_demo_is_the_recipe() -> None:
@@ -65,12 +66,54 @@ def test_another_engine_does_not_inherit_keys(tmp_path: Path) -> None:
             r"field_accuracy, and no other metric, needs `field`",
         ),
         ("arms.base={}", r"'base' is the untrained model's name"),
+        ("arms=[base, delia]", r"'base' is the untrained model's name"),
+        ("arms=[common, relpay]", r"^arms: 'relpay' is not one of .*did you mean replay\?\)$"),
+        ("arms.mine=mixpu", r"^arms: 'mixpu' is not one of common, .*did you mean mixup\?\)$"),
+        ("arms=[common, common]", r"arms: names must differ"),
+        ("arms=[{mine: {}}]", r"arms: a list holds names, got {'mine': {}}"),
+        ("arms=common", r"arms='common'"),
+        ("arms.mine.answers=mine", r"arms\.mine\.answers='mine': .*'self_sampled' or 'reference'"),
+        (
+            "arms.mine={answers: reference, ratio: 0}",
+            r"arms\.mine: answers=reference .* ratio=0 has none",
+        ),
         ("synthesize.engine={type: vllm, batchsize: 2}", r"did you mean synthesize\.engine\.batch"),
     ],
 )
 def test_mistakes_are_named(override: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config([], [override])
+
+
+def test_arms_by_name(tmp_path: Path) -> None:
+    names = load_config([], ["arms=[common, replay, delia]"])
+    assert names.arms == {
+        "common": Arm(ratio=0, reworded=False),
+        "replay": Arm(reworded=False, answers="reference"),
+        "delia": Arm(),
+    }
+    assert list(names.arms) == ["common", "replay", "delia"]
+    assert names.uses_reference()
+    assert not load_config([], ["arms=[common, replay]", "mix.ratio=0"]).uses_reference()
+    assert not load_config().uses_reference()
+    assert RunConfig.model_validate({"arms": list(BASELINES)}).arms == BASELINES
+    file = tmp_path / "a.yaml"
+    file.write_text("arms: {common: common, mine: replay, other: {ratio: 3}}\n")
+    config = load_config([file], ["arms.mine.ratio=2", "arms.third=whole_chat"])
+    assert config.arms == {
+        "common": BASELINES["common"],
+        "mine": Arm(ratio=2, reworded=False, answers="reference"),
+        "other": Arm(ratio=3),
+        "third": BASELINES["whole_chat"],
+    }
+    # A list replaces what stood there, as lists do everywhere.
+    assert list(load_config([file], ["arms=[delia]"]).arms) == ["delia"]
+    assert list(load_config([file], ["arms=[delia]", "arms.delia.ratio=2"]).arms) == ["delia"]
+
+
+def test_references_need_a_corpus_whose_queries_are_asked() -> None:
+    with pytest.raises(UserError, match=r"arms\.replay: .*magpie invents its own"):
+        load_config([], ["arms=[replay]", "synthesize.method=magpie"])
 
 
 def test_missing_and_broken_recipes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 LAYERS = [
     {"errors", "records", "miniature"},
     {"config", "artifacts"},
-    {"models", "stage", "runtime", "store"},
+    {"models", "stage", "runtime", "packing", "store"},
     {"engines"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},

@@ -8,13 +8,14 @@ documentation: ``delia show`` prints it.
 from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
-from delia_ray.config.finetune import Arm, Finetune, Lora
+from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
 from delia_ray.config.mix import Mix, RatioPhase
 from delia_ray.config.reading import describe, load_config
 from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
 from delia_ray.config.tree import Cluster, RunConfig
 
 __all__ = [
+    "BASELINES",
     "Arm",
     "AutoEngine",
     "Cluster",
@@ -37,6 +38,7 @@ __all__ = [
     "Synthesize",
     "TransformersEngine",
     "VllmEngine",
+    "Watch",
     "describe",
     "load_config",
 ]

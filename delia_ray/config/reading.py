@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from delia_ray.config.finetune import named_arms
 from delia_ray.config.tree import RunConfig
 from delia_ray.errors import UserError
 
@@ -19,14 +20,17 @@ def load_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ())
         UserError: a file is missing or not YAML, or a key or value is wrong.
     """
     tree: dict[str, Any] = {}
-    for file in files:
-        tree = _merge(tree, _read_yaml(Path(file)))
-    for override in overrides:
-        tree = _merge(tree, _parse_override(override))
+    parts = [*(_read_yaml(Path(file)) for file in files), *map(_parse_override, overrides)]
     try:
+        for part in parts:
+            tree = _merge(tree, part)
+            if "arms" in tree:  # written out, so that the next part can change a named arm
+                tree["arms"] = named_arms(tree["arms"])
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         raise UserError("\n".join(_explain(e) for e in error.errors())) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, str]]:

@@ -1,10 +1,13 @@
 """Everything about one run, in one tree."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.evaluate import Evaluate
-from delia_ray.config.finetune import Arm, Finetune
+from delia_ray.config.finetune import BASELINES, Arm, Finetune, named_arms
 from delia_ray.config.mix import Mix
 from delia_ray.config.synthesize import Synthesize
 
@@ -37,10 +40,20 @@ class RunConfig(Settings):
     synthesize: Synthesize = Synthesize()
     mix: Mix = Mix()
     finetune: Finetune = Finetune()
-    arms: dict[str, Arm] = {"common": Arm(ratio=0, reworded=False), "delia": Arm()}
-    """Models to train and compare; ``base`` (untrained) always stands beside them."""
+    arms: dict[str, Arm] = {name: BASELINES[name] for name in ("common", "delia")}
+    """Models to train and compare; ``base`` (untrained) always stands beside them. A mapping
+    from a name to its settings, or a list of known ones: common, rewording_only,
+    self_sampling_only, replay, mixup, whole_chat, delia. These also stand for settings:
+    ``{mine: replay}``."""
     evaluate: Evaluate = Evaluate()
     cluster: Cluster = Cluster()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_by_name(cls, tree: Any) -> Any:
+        if isinstance(tree, Mapping) and "arms" in tree:
+            return {**tree, "arms": named_arms(tree["arms"])}
+        return tree
 
     @model_validator(mode="after")
     def _names_fit(self) -> "RunConfig":
@@ -53,8 +66,23 @@ class RunConfig(Settings):
             raise ValueError(
                 f"evaluate.summary names {missing}, which evaluate.suites lacks (it has {names})"
             )
-        if "base" in self.arms:
-            raise ValueError("arms: 'base' is the untrained model's name; choose another")
+        return self
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> "RunConfig":
+        for name, arm in self.arms.items():
+            if arm.answers != "reference":
+                continue
+            if arm.ratio == 0:
+                raise ValueError(
+                    f"arms.{name}: answers=reference says how diverse rows are answered, and "
+                    "ratio=0 has none; leave one of the two out"
+                )
+            if self.synthesize.method == "magpie":
+                raise ValueError(
+                    f"arms.{name}: answers=reference needs queries of the corpus, and "
+                    "synthesize.method=magpie invents its own; choose self_sample or plain"
+                )
         return self
 
     def arm_ratio(self, arm: str) -> float:
@@ -63,3 +91,7 @@ class RunConfig(Settings):
         if ratio is None and self.mix.schedule:
             return max(p.ratio for p in self.mix.schedule)
         return self.mix.ratio if ratio is None else ratio
+
+    def uses_reference(self) -> bool:
+        """Whether an arm trains on diverse rows with reference answers."""
+        return any(a.answers == "reference" and self.arm_ratio(n) > 0 for n, a in self.arms.items())

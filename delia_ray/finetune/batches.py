@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from delia_ray.artifacts import Folder
+from delia_ray.packing import pack
 from delia_ray.store import Store
 
 IGNORED = -100
@@ -32,6 +33,13 @@ class Micro:
     """(b, t) int64: the token itself where it is supervised, else -100; not shifted."""
     downstream: torch.Tensor
     """(b, t) bool: whether the token is of a downstream row."""
+    borders: torch.Tensor | None = None
+    """(documents + 1,) int32: where each document begins, and the end; of one flat row only."""
+
+    def to(self, device: Any) -> "Micro":
+        """The same on ``device``."""
+        tensors = {k: v.to(device) for k, v in vars(self).items() if v is not None}
+        return Micro(**tensors)
 
 
 class Steps:
@@ -42,15 +50,17 @@ class Steps:
         arm: whose steps.
         flat: lay the packs of a pass end to end in one row, without padding, as kernels for
             sequences of varying length (FlashAttention) want them.
+        whole: every token counts in the loss but the first of a document, not only the
+            answers' (loss over instructions).
     """
 
-    def __init__(self, mix: Folder, arm: str, flat: bool = False) -> None:
+    def __init__(self, mix: Folder, arm: str, flat: bool = False, whole: bool = False) -> None:
         self.store, self.steps = Store(mix, "sequences"), Store(mix, f"steps-{arm}")
         table = mix.read_table("sequences.parquet", ["kind", "tokens", "supervised_tokens"])
         self.downstream = table["kind"].to_numpy(zero_copy_only=False) == "downstream"
         self.lengths = table["tokens"].to_numpy()
-        self.supervised = table["supervised_tokens"].to_numpy()
-        self.flat = flat
+        self.supervised = self.lengths - 1 if whole else table["supervised_tokens"].to_numpy()
+        self.flat, self.whole = flat, whole
         self.packs: int = self.steps.facts["packs"]
         """In each step."""
 
@@ -77,56 +87,43 @@ class Steps:
         """The share of ``rank``.
 
         Every rank makes the same number of passes, since they meet in a collective operation
-        after each step; one without packs of its own repeats a document unsupervised.
+        after each step; one without packs of its own repeats a document unsupervised. The mix
+        was packed for some number of ranks; for another the step's rows are packed again.
         """
         found = self.steps.row(step)
-        packs = [found["sequence"][found["pack"] == p] for p in range(self.packs)]
+        rows, assigned, packs_here = found["sequence"], found["pack"], self.packs
+        if packs_here % world:
+            packs_here += world - packs_here % world
+            assigned = pack(self.lengths[rows], packs_here)
+        packs = [rows[assigned == p] for p in range(packs_here)]
         # By length: packs of one pass, and of one moment on all ranks, need little padding.
         packs = sorted((p for p in packs if len(p)), key=lambda p: -int(self.lengths[p].sum()))
         mine = packs[rank::world]
-        blank = [found["sequence"][:1]]
         passes = [mine[i * size : (i + 1) * size] for i in range(self.passes(world, size))]
-        return [self._micro(p or blank, counts=bool(p)) for p in passes]
+        return [self.micro(p) if p else self.micro([rows[:1]], counts=False) for p in passes]
 
-    def _micro(self, packs: list[npt.NDArray[np.int64]], counts: bool) -> Micro:
+    def micro(self, packs: list[npt.NDArray[np.int64]], counts: bool = True) -> Micro:
+        """``packs`` (positions in the store of each one's sequences) as tensors."""
         if self.flat:
             packs = [np.concatenate(packs)]
         shape = (len(packs), max(int(self.lengths[p].sum()) for p in packs))
         ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         labels, downstream = np.full(shape, IGNORED, np.int64), np.zeros(shape, bool)
-        for line, pack in enumerate(packs):
-            rows = self.store.rows(pack)
+        borders = None
+        for line, own in enumerate(packs):
+            rows = self.store.rows(own)
             tokens = np.concatenate([r["input_ids"] for r in rows])
             lengths = [len(r["input_ids"]) for r in rows]
-            own = slice(0, len(tokens))
-            ids[line, own] = tokens
-            positions[line, own] = np.concatenate([np.arange(n) for n in lengths])
-            downstream[line, own] = np.repeat(self.downstream[pack], lengths)
-            if counts:
+            place = slice(0, len(tokens))
+            ids[line, place] = tokens
+            positions[line, place] = np.concatenate([np.arange(n) for n in lengths])
+            downstream[line, place] = np.repeat(self.downstream[own], lengths)
+            if counts and self.whole:
+                labels[line, place] = np.where(positions[line, place] > 0, tokens, IGNORED)
+            elif counts:
                 supervised = np.concatenate([r["supervised"] for r in rows])
-                labels[line, own] = np.where(supervised, tokens, IGNORED)
-        return Micro(
-            torch.from_numpy(ids),
-            torch.from_numpy(positions),
-            torch.from_numpy(labels),
-            torch.from_numpy(downstream),
-        )
-
-
-def token_losses(model: Any, micro: Micro) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sum of the cross-entropy over downstream tokens, the same over diverse tokens).
-
-    The logits of unsupervised positions are never turned into a loss. The first token of a
-    document is never supervised, so no document predicts the next one.
-    """
-    # Without a cache: transformers looks for packed documents only where there is none.
-    logits = model(
-        input_ids=micro.input_ids, position_ids=micro.position_ids, use_cache=False
-    ).logits
-    target = micro.labels[:, 1:]
-    counted = target != IGNORED
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1][counted].float(), target[counted], reduction="none"
-    )
-    owner = micro.downstream[:, 1:][counted]
-    return losses[owner].sum(), losses[~owner].sum()
+                labels[line, place] = np.where(supervised, tokens, IGNORED)
+            if self.flat:
+                borders = torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32))
+        tensors = [torch.from_numpy(a) for a in (ids, positions, labels, downstream)]
+        return Micro(tensors[0], tensors[1], tensors[2], tensors[3], borders)

@@ -12,24 +12,29 @@ import torch.distributed as dist
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
-from delia_ray.finetune.batches import Steps, token_losses
-from delia_ray.finetune.model import (
-    FLAT,
-    attach,
-    attention,
-    initialise_rows,
-    load_base,
-    merge,
-    save_adapter,
-    warmup,
-)
+from delia_ray.finetune import state as states
+from delia_ray.finetune.attention import FLAT, attention
+from delia_ray.finetune.batches import Steps
+from delia_ray.finetune.checkpoints import Checkpoints
+from delia_ray.finetune.cost import Cost, memory_gib, peak
+from delia_ray.finetune.engine import dtype, make_engine
+from delia_ray.finetune.model import attach, load_base
+from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.progress import PROGRESS
+from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
+from delia_ray.finetune.schedule import rate
+from delia_ray.finetune.tokens import initialise_rows
+from delia_ray.finetune.trackers import Tracker, open_trackers
+from delia_ray.finetune.watch import Watch
 from delia_ray.models import locate
 from delia_ray.records import METRIC_POINT, conform, digest
 
 CURVE = "curve.parquet"
 """Written last for each arm: an arm that has it is done."""
 _SECONDS_BETWEEN_PROGRESS = 1.0
+
+Point = dict[str, Any]
+"""A row of METRIC_POINT."""
 
 
 @dataclass(frozen=True)
@@ -41,152 +46,183 @@ class Job:
     out: Folder
 
 
-def train(job: Job) -> None:
+def train(job: Job, checkpoints: Checkpoints) -> None:
     """Train every arm that is not done: ``<arm>/adapter``, ``merged`` and ``curve.parquet``.
 
-    Runs inside ``ray.train``: the process group is set up, and ``get_checkpoint`` gives the
-    last checkpoint after a restart. One group of workers trains all arms, because starting
-    one costs as much as some hundred steps of a small model.
+    Every rank of a process group runs it. One group trains all arms, because starting one
+    costs as much as some hundred steps of a small model.
     """
-    import deepspeed
-    from deepspeed.ops.op_builder import ShareMemCommBuilder
-
-    # On a CPU DeepSpeed 0.19 compiles this operator at start (half a minute, and a compiler
-    # on every node) for an all-reduce that only inference uses.
-    deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
     torch.set_num_threads(job.config.finetune.cpus_per_worker)
     for arm in job.config.arms:
         if not (job.out / arm).exists(CURVE):
-            flat = attention(job.config.finetune.attention) in FLAT
-            _train_arm(job, arm, Steps(job.mix, arm, flat))
+            _Training(job, arm, checkpoints).run()
 
 
-def _train_arm(job: Job, arm: str, steps: Steps) -> None:
-    import deepspeed
-    from ray import train as ray_train
+class _Training:
+    """One arm on this rank."""
 
-    settings, seed, tokens = job.config.finetune, job.config.seed, job.config.downstream
-    rank, world = dist.get_rank(), dist.get_world_size()
-    path = locate(job.config.model)
-    torch.manual_seed(seed)  # the adapter's first values, equal on all ranks
-    model, tokenizer = load_base(
-        path, tokens.special_tokens, _dtype(settings.precision), attention(settings.attention)
-    )
-    initialise_rows(model, path, tokenizer, tokens.special_tokens, settings.token_init, seed)
-    model = attach(model, tokenizer, tokens.special_tokens, settings)
-    passes = steps.passes(world, settings.micro_batch_size)
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        model_parameters=[p for p in model.parameters() if p.requires_grad],
-        config=deepspeed_config(settings, world, passes),
-    )
-    start, curve = _resume(engine, ray_train.get_checkpoint(), arm)
-    told = 0.0
-    for step in range(start, len(steps)):
-        torch.manual_seed(int(digest([seed, arm, step, rank], 12), 16))  # dropout
-        curve.append(_step(engine, steps, step, settings, rank, world))
-        if rank == 0 and time.monotonic() - told > _SECONDS_BETWEEN_PROGRESS:
-            told = time.monotonic()
-            job.out.write_json(PROGRESS, {"arm": arm, "steps": len(steps), **curve[-1]})
-        if (step + 1) % settings.checkpoint_every == 0 and step + 1 < len(steps):
-            _save(engine, ray_train, arm, step + 1, curve)
-    with tempfile.TemporaryDirectory() as scratch:
-        adapter, merged = Path(scratch) / "adapter", Path(scratch) / "merged"
-        save_adapter(engine.module, tokenizer, adapter, settings.zero)
-        if rank == 0:
-            out = job.out / arm
-            merge(path, adapter, tokens.special_tokens, merged)
-            out.upload(adapter, "adapter")
-            out.upload(merged, "merged")
-            out.write_table(CURVE, conform(curve, METRIC_POINT))
-    dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
-    engine.destroy()
+    def __init__(self, job: Job, arm: str, checkpoints: Checkpoints) -> None:
+        self.checkpoints, self.job, self.arm = checkpoints, job, arm
+        self.settings, config = job.config.finetune, job.config
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        objective = config.arms[arm].objective
+        flat = attention(self.settings.attention) in FLAT
+        self.steps = Steps(job.mix, arm, flat, whole=objective == "whole_chat")
+        self.path, tokens = locate(config.model), config.downstream.special_tokens
+        torch.manual_seed(config.seed)  # the adapter's first values, equal on all ranks
+        model, self.tokenizer = load_base(
+            self.path,
+            tokens,
+            dtype(self.settings.precision),
+            self.settings.attention,
+            self.settings.quantize,
+        )
+        how = self.settings.token_init
+        initialise_rows(model, self.path, self.tokenizer, tokens, how, config.seed)
+        self.cost, self.peak = Cost(model), peak()
+        self.model = attach(model, self.tokenizer, tokens, self.settings)
+        self.objective = Objective(self.model, mixup=objective == "mixup")
+        passes = self.steps.passes(self.world, self.settings.micro_batch_size)
+        self.start, self.curve, state = _last(checkpoints, arm)
+        if state is not None:
+            states.restore_values(self.objective, state)
+        self.engine = make_engine(self.objective, self.settings, self.world, passes)
+        if state is not None:
+            states.restore_optimizer(self.engine, state, self.start, self._micros(0))
+            if self.rank == 0:
+                print(f"{arm}: goes on after step {self.start} on {self.world} workers", flush=True)
+        described = {
+            self.tokenizer.convert_tokens_to_ids(token): self.tokenizer(
+                text, add_special_tokens=False
+            )["input_ids"]
+            for token, text in tokens.items()
+        }
+        self.watch = Watch(self.steps, described, self.settings.watch.rows)
+
+    def run(self) -> None:
+        trackers: list[Tracker] = []
+        if self.rank == 0:
+            out, name = self.job.out / self.arm, self.job.config.name
+            trackers = open_trackers(self.settings.trackers, out, name, self.arm)
+        told = 0.0
+        for step in range(self.start, len(self.steps)):
+            self._seed(step)
+            point = self._step(step) | self._look(step)
+            self.curve.append(point)
+            for tracker in trackers:
+                tracker.log(point)
+            if self.rank == 0 and time.monotonic() - told > _SECONDS_BETWEEN_PROGRESS:
+                told = time.monotonic()
+                shown = {"arm": self.arm, "steps": len(self.steps), **point}
+                self.job.out.write_json(PROGRESS, shown)
+            if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < len(self.steps):
+                began = time.monotonic()
+                self._save(step + 1)
+                point["checkpoint_seconds"] = time.monotonic() - began
+        for tracker in trackers:
+            tracker.close()
+        self._finish()
+
+    def _seed(self, step: int) -> None:
+        """Dropout and mixup draw the same whenever the step is made."""
+        own = [self.job.config.seed, self.arm, step, self.rank]
+        torch.manual_seed(int(digest(own, 12), 16))
+
+    def _micros(self, step: int) -> list[Any]:
+        return self.steps.micros(step, self.rank, self.world, self.settings.micro_batch_size)
+
+    def _step(self, step: int) -> Point:
+        """One optimizer step; its row (the same on all ranks, but for times)."""
+        began = time.monotonic()
+        engine, learning_rate = self.engine, rate(step, len(self.steps), self.settings)
+        for group in engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        own, other = self.steps.supervised_tokens(step)
+        total = own + other
+        micros = self._micros(step)
+        sums = torch.zeros(3, device=engine.device)
+        for micro in micros:
+            found = run(engine, micro.to(engine.device))
+            # DeepSpeed averages over ranks and passes; the step's loss is a sum over tokens
+            # divided by the tokens of the whole step.
+            engine.backward(found.sum() / total * self.world * len(micros))
+            engine.step()
+            sums += found.detach()
+        dist.all_reduce(sums)
+        norm = engine.get_global_grad_norm()
+        lengths = self.steps.lengths[self.steps.sequences(step)]
+        seconds = time.monotonic() - began
+        mfu = self.cost.of(lengths, total) / seconds / self.world / self.peak if self.peak else None
+        return {
+            "step": step + 1,
+            "loss": float(sums[:2].sum()) / total,
+            "loss_downstream": float(sums[0]) / own if own else None,
+            "loss_diverse": float(sums[1]) / other if other else None,
+            "regularisation": float(sums[2]) / total if self.objective.mixup else None,
+            "lr": learning_rate,
+            "grad_norm": None if norm is None else float(norm),
+            "tokens": int(lengths.sum()),
+            "supervised_tokens": total,
+            "supervised_downstream": own,
+            "seconds": seconds,
+            "checkpoint_seconds": None,
+            "memory_gib": memory_gib(),
+            "mfu": mfu,
+        }
+
+    def _look(self, step: int) -> Point:
+        every = self.settings.watch.every
+        if every and (step % every == 0 or step + 1 == len(self.steps)):
+            found = self.watch.look(self.objective, self.engine.device)
+            # Under ZeRO-3 a backward pass that the engine knows nothing of leaves weights
+            # gathered, which could then not be saved.
+            self.engine.empty_partition_cache()
+            return dict(found)
+        return dict.fromkeys(
+            ("token_distance", "gradient_cosine", "gradient_norm_downstream",
+             "gradient_norm_diverse")
+        )  # fmt: skip
+
+    def _save(self, step: int) -> None:
+        """Every rank writes its part."""
+        folder = Path(tempfile.mkdtemp(prefix="delia-checkpoint-"))
+        states.save(self.engine, folder)
+        if self.rank == 0:
+            kept = {"arm": self.arm, "step": step, "curve": self.curve}
+            (folder / "curve.json").write_text(json.dumps(kept))
+        since = [p["loss"] for p in self.curve[-self.settings.checkpoint_every :]]
+        # All arms share a Ray Train run; a checkpoint of an arm that is done is of no use.
+        number = list(self.job.config.arms).index(self.arm)
+        score = sum(since) / len(since) - 1000 * number
+        self.checkpoints.save(folder, f"{self.arm}_step_{step:08d}", step, score)
+
+    def _finish(self) -> None:
+        """Leave what was trained, and the curve as the last."""
+        settings, out = self.settings, self.job.out / self.arm
+        tokens = self.job.config.downstream.special_tokens
+        with tempfile.TemporaryDirectory() as scratch:
+            adapter, merged = Path(scratch) / "adapter", Path(scratch) / "merged"
+            if settings.method == "full":
+                kept = stored_dtype(self.path)
+                save_whole(self.model, self.tokenizer, merged, settings.zero, kept)
+            else:
+                save_adapter(self.model, self.tokenizer, adapter, settings.zero)
+            if self.rank == 0:
+                if settings.method != "full":
+                    merge(self.path, adapter, tokens, merged)
+                    out.upload(adapter, "adapter")
+                out.upload(merged, "merged")
+                out.write_table(CURVE, conform(self.curve, METRIC_POINT))
+        dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
+        self.engine.destroy()
 
 
-def deepspeed_config(settings: Any, world: int, passes: int) -> dict[str, Any]:
-    """DeepSpeed's JSON; batch sizes are its way of saying how many passes make a step."""
-    bf16 = _dtype(settings.precision) == torch.bfloat16
-    return {
-        "train_micro_batch_size_per_gpu": settings.micro_batch_size,
-        "gradient_accumulation_steps": passes,
-        "train_batch_size": settings.micro_batch_size * passes * world,
-        "zero_optimization": {"stage": settings.zero, "overlap_comm": False},
-        "bf16": {"enabled": bf16},
-        "optimizer": {
-            "type": "AdamW",
-            # Adapters are small: PyTorch's own AdamW needs no compiler on the workers.
-            "params": {"lr": settings.lr, "weight_decay": settings.weight_decay,
-                       "torch_adam": True},
-        },
-        "gradient_clipping": 1.0,
-        "steps_per_print": 10**9,
-    }  # fmt: skip
-
-
-def _step(
-    engine: Any, steps: Steps, step: int, settings: Any, rank: int, world: int
-) -> dict[str, Any]:
-    """One optimizer step; its row of METRIC_POINT (the same on all ranks)."""
-    began = time.monotonic()
-    rate = warmup(step, settings)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate  # a function of the step alone, so a resumed run has no state for it
-    own, other = steps.supervised_tokens(step)
-    total = own + other
-    micros = steps.micros(step, rank, world, settings.micro_batch_size)
-    sums = torch.zeros(2, device=engine.device)
-    for micro in micros:
-        on_device = type(micro)(**{k: v.to(engine.device) for k, v in vars(micro).items()})
-        downstream, diverse = token_losses(engine, on_device)
-        # DeepSpeed averages over ranks and passes; the step's loss is a sum over tokens
-        # divided by the tokens of the whole step.
-        engine.backward((downstream + diverse) / total * world * len(micros))
-        engine.step()
-        sums += torch.stack([downstream.detach(), diverse.detach()])
-    dist.all_reduce(sums)
-    norm = engine.get_global_grad_norm()
-    return {
-        "step": step + 1,
-        "loss": float(sums.sum()) / total,
-        "loss_downstream": float(sums[0]) / own if own else None,
-        "loss_diverse": float(sums[1]) / other if other else None,
-        "lr": rate,
-        "grad_norm": None if norm is None else float(norm),
-        "supervised_tokens": total,
-        "seconds": time.monotonic() - began,
-    }
-
-
-def _save(engine: Any, ray_train: Any, arm: str, step: int, curve: list[dict[str, Any]]) -> None:
-    """Every rank writes its part; Ray Train puts them together and publishes them."""
-    folder = tempfile.mkdtemp(prefix="delia-checkpoint-")
-    engine.save_checkpoint(
-        f"{folder}/deepspeed", tag="state", client_state={"step": step},
-        exclude_frozen_parameters=True,
-    )  # fmt: skip
-    if dist.get_rank() == 0:
-        Path(folder, "curve.json").write_text(json.dumps({"arm": arm, "curve": curve}))
-    ray_train.report(
-        {"step": step},
-        checkpoint=ray_train.Checkpoint.from_directory(folder),
-        checkpoint_dir_name=f"{arm}_step_{step:08d}",
-        delete_local_checkpoint_after_upload=True,
-    )
-
-
-def _resume(engine: Any, checkpoint: Any, arm: str) -> tuple[int, list[dict[str, Any]]]:
-    """(steps of ``arm`` already done, their curve)."""
-    if checkpoint is None:
-        return 0, []
-    with checkpoint.as_directory() as folder:
-        saved = json.loads(Path(folder, "curve.json").read_text())
+def _last(checkpoints: Checkpoints, arm: str) -> tuple[int, list[Point], states.State | None]:
+    """(steps of ``arm`` already done, their curve, the state after them)."""
+    with checkpoints.last() as folder:
+        if folder is None:
+            return 0, [], None
+        saved = json.loads((folder / "curve.json").read_text())
         if saved["arm"] != arm:  # of an arm that was done after it
-            return 0, []
-        _, state = engine.load_checkpoint(f"{folder}/deepspeed", load_module_strict=False)
-    return int(state["step"]), saved["curve"]
-
-
-def _dtype(precision: str) -> torch.dtype:
-    if precision == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+            return 0, [], None
+        return saved["step"], saved["curve"], states.load(folder)

@@ -1,49 +1,50 @@
-"""The base model with new tokens and an adapter; saving and merging it.
+"""The base model with new tokens, and what of it is trained.
 
 Of the embedding only the rows of the declared tokens are trained (PEFT's
 ``trainable_token_indices``), on the input side and, where the output embedding is a matrix
-of its own, there too. The paper's public code trains the whole matrix and initialises its
-padding rows instead of the token's.
+of its own, there too.
 """
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import (
+    LoraConfig,
+    get_peft_model,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from transformers import AutoModelForCausalLM
 
+from delia_ray.artifacts import Folder
 from delia_ray.config import Finetune
 from delia_ray.errors import UserError
+from delia_ray.finetune.attention import attention
+from delia_ray.finetune.tokens import sides, token_ids
 from delia_ray.models import load_tokenizer
-from delia_ray.records import digest
 
-FLAT = ("flash_attention_2", "flash_attention_3")
-"""Kernels for sequences of varying length, which want one row without padding."""
 PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
 
 
-def attention(wanted: str) -> str:
-    """The kernel for ``finetune.attention``: what transformers calls ``attn_implementation``."""
-    if wanted != "auto":
-        return wanted
-    has_kernel = importlib.util.find_spec("flash_attn") is not None
-    return "flash_attention_2" if torch.cuda.is_available() and has_kernel else "sdpa"
-
-
 def load_base(
-    path: str, special_tokens: Mapping[str, str], dtype: torch.dtype, kernel: str = "sdpa"
-) -> tuple[Any, Any]:
+    path: str, special_tokens: Mapping[str, str], dtype: torch.dtype, kernel: str = "sdpa",
+    quantize: str = "none",
+) -> tuple[Any, Any]:  # fmt: skip
     """(model, tokenizer) of folder ``path`` with ``special_tokens`` in its vocabulary.
 
     The embedding grows only where it has no spare rows left. Rows that it gains hold the mean
     of the old ones until ``initialise_rows``: the same at every load, and never likely.
+
+    Raises:
+        UserError: ``quantize`` is asked for without the package bitsandbytes.
     """
     tokenizer = load_tokenizer(path, special_tokens)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=kernel)
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, attn_implementation=attention(kernel),
+        quantization_config=_quantization(quantize, dtype),
+    )  # fmt: skip
     old = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > old:
         model.resize_token_embeddings(
@@ -55,124 +56,105 @@ def load_base(
     return model, tokenizer
 
 
-def sides(model: Any) -> list[torch.Tensor]:
-    """The embedding matrices: one where input and output are tied, else both."""
-    inner, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    return [inner] if head is inner else [inner, head]
+def has_bitsandbytes() -> bool:
+    """Whether frozen weights can be quantised here."""
+    return importlib.util.find_spec("bitsandbytes") is not None
 
 
-def token_ids(tokenizer: Any, special_tokens: Mapping[str, str]) -> list[int]:
-    """The ids of the declared tokens, in the order of their declaration."""
-    return [tokenizer.convert_tokens_to_ids(t) for t in special_tokens]
+def _quantization(quantize: str, dtype: torch.dtype) -> Any:
+    if quantize == "none":
+        return None
+    if not has_bitsandbytes():
+        raise UserError(
+            f"finetune.quantize={quantize} needs the package bitsandbytes on every worker; "
+            "install it, or set finetune.quantize=none"
+        )
+    from transformers import BitsAndBytesConfig
 
-
-def initialise_rows(
-    model: Any, path: str, tokenizer: Any, special_tokens: Mapping[str, str], how: str, seed: int
-) -> None:
-    """Give the row of each token that is new to the model in ``path`` its first value.
-
-    ``random``: normal, with the mean and spread that the existing rows have in each
-    dimension; ``mean``: their mean; ``description``: the mean over the rows of the tokens
-    of its description. A declared token that the model already has keeps its row.
-
-    Raises:
-        UserError: ``description`` is asked for and a token has none.
-    """
-    known = load_tokenizer(path).get_vocab()
-    old = sorted(known.values())
-    for token in (t for t in special_tokens if t not in known):
-        words = tokenizer(special_tokens[token], add_special_tokens=False)["input_ids"]
-        if how == "description" and not words:
-            raise UserError(
-                f"finetune.token_init=description, but downstream.special_tokens gives {token} "
-                "no description"
-            )
-        draw = torch.Generator().manual_seed(int(digest([seed, token], 12), 16))
-        for weight in sides(model):
-            with torch.no_grad():
-                rows = weight[words if how == "description" else old].float()
-                value = rows.mean(0)
-                if how == "random":
-                    value += rows.std(0) * torch.randn(rows.shape[1], generator=draw)
-                weight[tokenizer.convert_tokens_to_ids(token)] = value.to(weight.dtype)
+    if quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    # As in QLoRA: 4-bit NormalFloat, with its scales quantised too.
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )  # fmt: skip
 
 
 def attach(
     model: Any, tokenizer: Any, special_tokens: Mapping[str, str], settings: Finetune
 ) -> Any:
-    """The model with a LoRA adapter and the declared tokens' rows as its only trainable
-    parameters.
+    """The model with what is trained as its only trainable parameters: an adapter and the
+    declared tokens' rows, or (``method=full``) everything.
 
     Raises:
-        UserError: none of ``finetune.lora.target_modules`` is in the model.
+        UserError: the model has none of the layers to adapt, or ``finetune.adapter`` is not
+            an adapter that can be gone on with.
     """
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()  # the frozen embedding would cut the graph
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.config.use_cache = False
+    if settings.method == "full":
+        return model.requires_grad_(True)
     rows = token_ids(tokenizer, special_tokens)
     modules = [model.get_input_embeddings(), model.get_output_embeddings()]
     names = [_name(model, module) for module in modules[: len(sides(model))]]
+    indices = dict.fromkeys(names, rows) if rows else None
+    if settings.adapter is not None:
+        return _go_on(model, settings.adapter, indices)
     lora = settings.lora
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        trainable_token_indices=dict.fromkeys(names, rows) if rows else None,
-    )
     layers = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
     if not layers.intersection(lora.target_modules):
         raise UserError(
             f"finetune.lora.target_modules={lora.target_modules}: the model has none of these "
             f"layers; among its linear layers are {sorted(_linear_names(model))}"
         )
-    if settings.gradient_checkpointing:
-        model.enable_input_require_grads()  # the frozen embedding would cut the graph
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.config.use_cache = False
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=settings.method == "dora",
+        target_modules=lora.target_modules,
+        trainable_token_indices=indices,
+    )
     return get_peft_model(model, config)
 
 
-def save_adapter(model: Any, tokenizer: Any, folder: Path, zero: int) -> None:
-    """Write a PEFT adapter and the tokenizer; every rank must call it, rank 0 writes.
-
-    Under ZeRO-3 the parameters are spread over the ranks and gathered first; PEFT's own
-    ``save_pretrained`` would find them empty.
-    """
-    import deepspeed
-    import torch.distributed as dist
-
-    trained = [p for p in model.parameters() if p.requires_grad]
-    with deepspeed.zero.GatheredParameters(trained, enabled=zero == 3):
-        if dist.get_rank() == 0:
-            state = get_peft_model_state_dict(model, save_embedding_layers=False)
-            state = {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-            model.peft_config["default"].save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    dist.barrier()
-
-
-def merge(path: str, adapter: Path, special_tokens: Mapping[str, str], target: Path) -> None:
-    """Write base + adapter as one plain model to ``target``.
-
-    vLLM does not load adapters with trained token rows, so everything outside PEFT uses this.
-    """
-    model, tokenizer = load_base(path, special_tokens, torch.float32)
-    dtype = _stored_dtype(path)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    merged.to(dtype).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-
-
-def warmup(step: int, settings: Finetune) -> float:
-    """Learning rate of 0-based ``step``: linear warm-up, then constant (the paper's)."""
-    return settings.lr * min(1.0, (step + 1) / max(1, settings.warmup_steps))
+def _go_on(model: Any, adapter: str, indices: dict[str, list[int]] | None) -> Any:
+    """The model with the LoRA adapter in folder or URL ``adapter``, and our tokens' rows."""
+    parent, _, name = adapter.rstrip("/").rpartition("/")
+    folder = Folder(parent).download(name) if "://" in adapter else adapter
+    try:
+        config = LoraConfig.from_pretrained(folder)
+        weights = load_peft_weights(folder, device="cpu")
+    except (OSError, ValueError, TypeError) as problem:
+        raise UserError(
+            f"finetune.adapter={adapter} is not a PEFT LoRA adapter ({problem}); give a folder "
+            "with adapter_config.json and adapter_model.safetensors"
+        ) from None
+    own = config.trainable_token_indices or {}
+    if config.modules_to_save or not isinstance(own, dict) or not _within(own, indices or {}):
+        raise UserError(
+            f"finetune.adapter={adapter} trained modules_to_save={config.modules_to_save} and the "
+            f"rows of tokens {own}; only LoRA weights and rows of tokens that "
+            f"downstream.special_tokens declares ({indices}) can be gone on with"
+        )
+    config.trainable_token_indices, config.inference_mode = indices, False
+    tuned = get_peft_model(model, config)
+    told = set_peft_model_state_dict(tuned, weights)
+    missing = [n for n in told.missing_keys if "lora_" in n]
+    if told.unexpected_keys or missing:
+        raise UserError(
+            f"finetune.adapter={adapter} does not fit the model: it has "
+            f"{told.unexpected_keys[:3]} which the model lacks, and lacks {missing[:3]}; is "
+            "`model` the one that it was trained on?"
+        )
+    return tuned
 
 
-def _stored_dtype(path: str) -> torch.dtype:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(path).dtype or torch.float32
+def _within(rows: dict[str, list[int]], declared: dict[str, list[int]]) -> bool:
+    return all(declared.get(name) == own for name, own in rows.items())
 
 
 def _name(model: Any, module: Any) -> str:

@@ -1,33 +1,50 @@
 """The stage: one Ray Train run for each arm, one after the other."""
 
+import importlib.util
 import threading
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from delia_ray import runtime
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
-from delia_ray.errors import DeliaError
+from delia_ray.errors import DeliaError, UserError
+from delia_ray.finetune import trackers
 from delia_ray.models import fingerprint
 from delia_ray.stage import Outcome, Stage, StageRun
+
+NOT_IN_THE_RESULT = {
+    "workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "zero", "offload",
+    "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "trackers",
+}  # fmt: skip
+"""Settings that may change when an interrupted run goes on: a step means the same on any
+number of workers and under any ZeRO stage, and sums differ by rounding only."""
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
     """How each arm is trained; what it is trained on comes from the mix."""
-    # Restarts and the spacing of checkpoints do not change what comes out.
-    own = config.finetune.model_dump(mode="json", exclude={"max_failures", "checkpoint_every"})
+    own = config.finetune
+    trackers.check(own.trackers)
+    if own.quantize != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"finetune.quantize={own.quantize} needs the package bitsandbytes; install it here and "
+            "on the workers, or set finetune.quantize=none"
+        )
     return {
-        "finetune": own,
+        "finetune": own.model_dump(mode="json", exclude=NOT_IN_THE_RESULT),
         "special_tokens": config.downstream.special_tokens,
-        "arms": list(config.arms),
+        "arms": {name: arm.objective for name, arm in config.arms.items()},
         "seed": config.seed,
         "model": fingerprint(config.model),
     }
 
 
 def run(stage: StageRun) -> Outcome:
-    """Leave ``<arm>/adapter``, ``<arm>/merged`` and ``<arm>/curve.parquet`` for each arm."""
+    """Leave ``<arm>/merged``, ``<arm>/curve.parquet`` and, unless every weight is trained,
+    ``<arm>/adapter`` for each arm."""
     arms = list(stage.config.arms)
     if any(_missing(stage, arm) for arm in arms):
         _train(stage)
@@ -45,7 +62,7 @@ def run(stage: StageRun) -> Outcome:
     return Outcome(counts, f"{said}; {own.workers} workers, ZeRO-{own.zero}")
 
 
-STAGE = Stage("finetune", version=1, needs={"mix": ()}, settings=settings, run=run)
+STAGE = Stage("finetune", version=2, needs={"mix": ()}, settings=settings, run=run)
 
 
 def _missing(stage: StageRun, arm: str) -> bool:
@@ -67,14 +84,21 @@ def _train(stage: StageRun) -> None:
         _worker,
         train_loop_config={"job": Job(stage.config, stage.inputs["mix"], stage.out)},
         scaling_config=ScalingConfig(
-            num_workers=own.workers, use_gpu=gpus > 0, resources_per_worker=resources
+            num_workers=(own.min_workers, own.workers) if own.min_workers else own.workers,
+            use_gpu=gpus > 0,
+            resources_per_worker=resources,
         ),
         run_config=RunConfig(
             # The same place and name again: Ray Train then goes on at the last checkpoint.
             storage_path=str(stage.out),
             name="train",
             failure_config=FailureConfig(max_failures=own.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            # Ray Train keeps the newest besides, so that it can go on.
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=own.keep_checkpoints,
+                checkpoint_score_attribute="score",
+                checkpoint_score_order="min",
+            ),
         ),
     )
     stop = threading.Event()
@@ -88,9 +112,11 @@ def _train(stage: StageRun) -> None:
 
 
 def _worker(settings: dict[str, Any]) -> None:
+    from delia_ray.finetune.checkpoints import RayCheckpoints
     from delia_ray.finetune.loop import train
 
-    train(settings["job"])
+    job = settings["job"]
+    train(job, RayCheckpoints(wait=job.out.is_local))
 
 
 def _watch(stage: StageRun, stop: threading.Event) -> None:
@@ -104,7 +130,10 @@ def _watch(stage: StageRun, stop: threading.Event) -> None:
             continue
         point = stage.out.read_json(PROGRESS)
         done = (arms.index(point["arm"]) + point["step"] / point["steps"]) / len(arms)
-        said = f"{point['arm']}: step {point['step']}/{point['steps']}, loss {point['loss']:.3f}"
+        said = (
+            f"{point['arm']}: step {point['step']}/{point['steps']}, loss {point['loss']:.3f}, "
+            f"{point['tokens'] / point['seconds']:,.0f} tok/s"
+        )
         stage.progress(done, 1, said)
 
 
@@ -118,5 +147,15 @@ def _summarise(out: Folder) -> dict[str, Any]:
         "steps": len(loss),
         "loss": round(float(loss[-last:].mean()), 4),
         "seconds_per_step": round(float(np.median(seconds)), 4),
+        "tokens_per_second": round(float(curve["tokens"].to_numpy().sum() / seconds.sum())),
         "supervised_tokens_per_second": round(float(tokens.sum() / seconds.sum())),
+        "memory_gib": round(float(curve["memory_gib"].to_numpy().max()), 2),
+        **{name: _ends(curve[name]) for name in ("token_distance", "gradient_cosine", "mfu")},
+        "checkpoint_seconds": round(pc.max(curve["checkpoint_seconds"]).as_py() or 0.0, 3),
     }
+
+
+def _ends(column: pa.ChunkedArray) -> list[float] | None:
+    """The first and the last value that was looked at."""
+    found = column.drop_null().to_pylist()
+    return [round(found[0], 4), round(found[-1], 4)] if found else None

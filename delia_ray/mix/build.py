@@ -1,8 +1,9 @@
 """From rows of text to the store of sequences, one file for each part of the tables.
 
-Parts are independent: a part is the downstream rows with their rewordings, or one row group
-of the answers, and becomes one file of the store and one table of what is in it. Up to a
-hundred thousand rows are done here; more of them by Ray Data tasks on all CPUs of the cluster.
+Parts are independent: a part is the downstream rows with their rewordings, one row group of
+the answers, or the corpus's answers to the queries of such a group, and becomes one file of
+the store and one table of what is in it. Up to a hundred thousand rows are done here; more of
+them by Ray Data tasks on all CPUs of the cluster.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from delia_ray import runtime
@@ -27,6 +29,7 @@ from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
 from delia_ray.store import lists, write_file
 
 STORE = "sequences"
+NO_REFERENCE = "the corpus has no answer to it"
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,17 @@ class Job:
     mosaic: int
     few: int = 100_000
     """Rows up to which starting workers costs more than they save."""
+    reference: bool = False
+    """Whether an arm uses the corpus's answers."""
 
     def parts(self) -> int:
-        """The downstream rows, then each row group of the answers."""
-        return 1 + int(self._answers().num_row_groups)
+        """The downstream rows, then each row group of the answers; then, where an arm uses
+        them, the corpus's answers to the queries of each."""
+        return 1 + int(self._answers().num_row_groups) * (1 + self.reference)
 
     def rows(self) -> int:
         """Diverse rows, before any is set aside."""
-        return int(self._answers().metadata.num_rows)
+        return int(self._answers().metadata.num_rows) * (1 + self.reference)
 
     @property
     def is_large(self) -> bool:
@@ -63,17 +69,44 @@ class Job:
         return pq.ParquetFile(folder.fs.open(folder.file("answers.parquet"), "rb"))
 
     def read(self, part: int) -> Iterator[dict[str, Any]]:
-        """The rows of a part: what SEQUENCE says of them, ``prompt`` and ``answer``."""
+        """The rows of a part: what SEQUENCE says of them, ``prompt`` and ``answer``, which is
+        None where the corpus has no reference."""
         if part == 0:
             yield from self._downstream()
             return
         file = self._answers()
-        first = sum(file.metadata.row_group(i).num_rows for i in range(part - 1))
+        again, group = divmod(part - 1, file.num_row_groups)
+        first = sum(file.metadata.row_group(i).num_rows for i in range(group))
         columns = ["id", "source", "prompt", "answer"]
-        rows = file.read_row_group(part - 1, columns=columns).to_pylist()
+        rows = file.read_row_group(group, columns=columns).to_pylist()
         for at, row in enumerate(rows, start=first):
-            row.update(row=at, kind="diverse", variant=0)
-        yield from mosaic(rows, self.mosaic)
+            row.update(row=at, kind="reference" if again else "diverse", variant=0)
+        if again:
+            # Further samples of a query are in the pool as often as the query was asked; so
+            # is its reference, or the arm would have fewer rows than the one it is held against.
+            queries = [row["id"].partition("-")[0] for row in rows]
+            answers = self._references(queries)
+            for row, query in zip(rows, queries, strict=True):
+                row["answer"] = answers.get(query)
+            yield from (row for row in rows if row["answer"] is None)
+        yield from mosaic((row for row in rows if row["answer"] is not None), self.mosaic)
+
+    def _references(self, queries: list[str]) -> dict[str, str | None]:
+        """The corpus's answers; only row groups that hold one of the ``queries`` are read."""
+        found: dict[str, str | None] = {}
+        wanted = pa.array(list(set(queries)), pa.string())
+        with self.ingest.fs.open(self.ingest.file("corpus.parquet"), "rb") as stream:
+            file = pq.ParquetFile(stream)
+            for group in range(file.num_row_groups):
+                ids = file.read_row_group(group, columns=["id"])["id"]
+                own = pc.is_in(ids, value_set=wanted)
+                if pc.any(own).as_py():
+                    answers = file.read_row_group(group, columns=["answer"])["answer"]
+                    kept = (ids.filter(own).to_pylist(), answers.filter(own).to_pylist())
+                    found.update(zip(*kept, strict=True))
+                if len(found) == len(wanted):  # the pool order: often a few groups hold all
+                    break
+        return found
 
     def _downstream(self) -> Iterator[dict[str, Any]]:
         wordings: dict[str, list[dict[str, Any]]] = {}
@@ -120,7 +153,10 @@ def build(job: Job, part: int) -> Built:
     """Tokenise a part and write its file of the store."""
     path = locate(job.model)
     tokenizer = _tokenizer(path, job.special_tokens)
-    rows = list(job.read(part))
+    rows: list[dict[str, Any]] = []
+    unanswered: list[dict[str, Any]] = []
+    for row in job.read(part):
+        (unanswered if row["answer"] is None else rows).append(row)
     try:
         encoded = encode(
             tokenizer, [(r.pop("prompt"), r.pop("answer")) for r in rows], end_ids(path), job.turns
@@ -129,13 +165,12 @@ def build(job: Job, part: int) -> Built:
         return Built(part, conform([], SEQUENCE), conform([], UNTRAINED), str(error))
     kept: list[Encoded] = []
     sequences: list[dict[str, Any]] = []
-    untrained: list[dict[str, Any]] = []
+    untrained = [_untrained(row, 0, NO_REFERENCE) for row in unanswered]
     for row, chat in zip(rows, encoded, strict=True):
         pieces, reason = _pieces(chat, job)
         if reason:
-            own = {k: row[k] for k in ("id", "source", "kind", "variant")}
             tokens = 0 if isinstance(chat, Refused) else len(chat.ids)
-            untrained.append({**own, "tokens": tokens, "reason": reason})
+            untrained.append(_untrained(row, tokens, reason))
         for number, piece in enumerate(pieces):
             counted = int(np.count_nonzero(piece.supervised))
             sequences.append(
@@ -207,6 +242,11 @@ def _pack(table: pa.Table) -> bytes:
 
 def _unpack(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
+
+
+def _untrained(row: dict[str, Any], tokens: int, reason: str) -> dict[str, Any]:
+    own = {k: row[k] for k in ("id", "source", "kind", "variant")}
+    return {**own, "tokens": tokens, "reason": reason}
 
 
 def _pieces(chat: Encoded | Refused, job: Job) -> tuple[list[Encoded], str]:

@@ -40,6 +40,9 @@ class Counted:
     def __init__(self, index: Index, positions: int) -> None:
         self.index = index
         stretches = -(-positions // STRETCH)
+        kinds = ("downstream", index.kind)
+        self.used = [(c, k, s) for c, (k, s) in enumerate(index.sources) if k in kinds]
+        """(code, kind, source) of what the arm may use."""
         self.found = np.zeros((3, stretches, len(index.sources)), np.int64)
 
     def add(self, lay: Lay) -> None:
@@ -55,7 +58,7 @@ class Counted:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows of records.SHARE."""
         for stretch in range(self.found.shape[1]):
-            for code, (kind, source) in enumerate(self.index.sources):
+            for code, kind, source in self.used:
                 rows, tokens, supervised = (int(v) for v in self.found[:, stretch, code])
                 yield {
                     "position": stretch * STRETCH, "source": source, "kind": kind, "rows": rows,
@@ -63,7 +66,7 @@ class Counted:
                 }  # fmt: skip
 
     def totals(self) -> dict[str, dict[str, int]]:
-        """Rows, tokens and supervised tokens of each kind."""
+        """Rows, tokens and supervised tokens: downstream, and diverse with whatever answers."""
         kinds = np.array([kind == "downstream" for kind, _ in self.index.sources])
         names = ("rows", "tokens", "supervised_tokens")
         summed = self.found.sum(1)
@@ -93,5 +96,5 @@ class Counted:
                     int(whole[:, code].max()),
                 ],
             }
-            for code, (kind, source) in enumerate(self.index.sources)
+            for code, kind, source in self.used
         }

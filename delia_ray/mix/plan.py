@@ -11,7 +11,7 @@ from delia_ray.config import Arm, Mix
 from delia_ray.mix.draws import Deal, Draw, Ints, Ranked, Shuffled, Split, shares
 from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order, Picks, Windows, needed, phases
-from delia_ray.mix.packing import loads, pack
+from delia_ray.packing import loads, pack
 
 _CHUNK = 65_536
 """Positions that are laid down at a time."""
@@ -74,12 +74,11 @@ def _diverse(mix: Mix, index: Index, want: int, seed: int) -> Draw:
         weights /= [float(tokens[rows].mean()) for rows in lists]
     deal = Deal(shares(weights.tolist()), seed)
     parts: list[Draw] = []
-    names = [name for kind, name in index.sources if kind == "diverse"]
     for number, (rows, count) in enumerate(zip(lists, deal.counts(want), strict=True)):
         if count > len(rows) and not mix.repeat:
             raise ValueError(
-                f"mix.strategy={mix.strategy} needs {count} rows of {names[number]}, which has "
-                f"{len(rows)}"
+                f"mix.strategy={mix.strategy} needs {count} rows of {index.names[number]}, "
+                f"which has {len(rows)}"
             )
         own = Shuffled(seed, max(1, min(count, len(rows))), 3 + 8 * (number + 1))
         parts.append(Ranked(rows, own))

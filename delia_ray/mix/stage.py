@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from delia_ray.mix.count import Counted, asked
 from delia_ray.mix.draws import Ints
 from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order
-from delia_ray.mix.packing import packs_needed
 from delia_ray.mix.plan import Packed, StepPlan, make_order, packed_steps
 from delia_ray.mix.rank import by_loss, farthest_first
 from delia_ray.mix.score import score_all
 from delia_ray.models import fingerprint
+from delia_ray.packing import packs_needed
 from delia_ray.records import SHARE, STEP, conform
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.store import lists, write_file, write_index
@@ -36,11 +37,14 @@ def settings(config: RunConfig) -> dict[str, Any]:
     """The mix, the arms, and what sets the number of steps and packs."""
     return {
         "mix": config.mix.model_dump(mode="json"),
-        "arms": {name: arm.model_dump(mode="json") for name, arm in config.arms.items()},
+        # What the loss counts does not change what is laid down.
+        "arms": {
+            name: arm.model_dump(mode="json", exclude={"objective"})
+            for name, arm in config.arms.items()
+        },
         "weights": _weights(config),
         "batch_size": config.finetune.batch_size,
         "steps": config.finetune.steps,
-        "workers": config.finetune.workers,
         "special_tokens": list(config.downstream.special_tokens),
         "seed": config.seed,
         "model": fingerprint(config.model),
@@ -62,7 +66,8 @@ def run(stage: StageRun) -> Outcome:
         index.ranking = _rank(stage, job, parts, index)
     stage.out.write_table("sequences.parquet", sequences)
     stage.out.write_table("untrained.parquet", untrained)
-    orders = {arm: _order(config, arm, index, untrained) for arm in config.arms}
+    indices = {name: index.using(arm.answers) for name, arm in config.arms.items()}
+    orders = {arm: _order(config, arm, own, untrained) for arm, own in indices.items()}
     batch = config.finetune.batch_size
     longest = max((o.epoch for o in orders.values()), default=0)
     steps = config.finetune.steps or math.ceil(longest / batch)
@@ -76,7 +81,7 @@ def run(stage: StageRun) -> Outcome:
     }
     for done, (arm, order) in enumerate(orders.items()):
         stage.progress(len(config.arms) + done, 2 * len(config.arms), f"packing {arm}")
-        counts["arms"][arm] = _write_arm(stage, arm, order, index, steps)
+        counts["arms"][arm] = _write_arm(stage, arm, order, indices[arm], steps)
     return Outcome(counts, _summary(counts))
 
 
@@ -84,7 +89,7 @@ STAGE = Stage(
     "mix",
     version=2,
     needs={
-        "ingest": ("downstream.parquet",),
+        "ingest": ("downstream.parquet", "corpus.parquet"),
         "synthesize": ("answers.parquet", "rewordings.parquet"),
     },
     settings=settings,
@@ -101,6 +106,7 @@ def _job(stage: StageRun) -> Job:
     return Job(
         config.model, tuple(config.downstream.special_tokens), stage.inputs["ingest"],
         stage.inputs["synthesize"], stage.out, mix.max_length, mix.overlong, mix.turns, mix.mosaic,
+        reference=config.uses_reference(),
     )  # fmt: skip
 
 
@@ -130,10 +136,11 @@ def _tokenise(stage: StageRun, job: Job) -> tuple[pa.Table, pa.Table, list[int]]
 
 def _rank(stage: StageRun, job: Job, rows: list[int], index: Index) -> Ints:
     """The ranking that the strategy asks for; the scores stay in ``scores.parquet``."""
+    job = replace(job, reference=False)  # these are ranked like the model's own answers
     done: dict[int, pa.Table] = {}
     for part, table in score_all(job, rows):
         done[part] = table
-        stage.progress(len(done), 2 * len(rows), "scoring")
+        stage.progress(len(done), 2 * job.parts(), "scoring")
     scores = pa.concat_tables([done[part] for part in sorted(done)])
     stage.out.write_table("scores.parquet", scores)
     of_rows = scores.take(index.first[index.diverse])  # a split row by its first piece
@@ -159,7 +166,7 @@ def _order(config: RunConfig, arm: str, index: Index, untrained: pa.Table) -> Or
         raise UserError(
             f"arm {arm}: {error} ({len(untrained):,} rows could not be trained on: "
             f"{_reasons(untrained) or 'none'}). Raise mix.max_length or synthesize.slack, lower "
-            "the ratio, or allow repeats with mix.repeat=true."
+            f"the ratio (arms.{arm}.ratio), or allow repeats with mix.repeat=true."
         ) from None
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from delia_ray.artifacts import Folder, open_storage
-from delia_ray.finetune.batches import IGNORED, Steps, token_losses
+from delia_ray.finetune.batches import IGNORED, Steps
+from delia_ray.finetune.objective import Objective, run
 from delia_ray.records import SEQUENCE, STEP, TOKENS, conform
 from delia_ray.store import Store, lists, write_file, write_index
 
@@ -119,7 +120,7 @@ def test_the_loss_is_the_mean_over_supervised_tokens(steps: Steps, model) -> Non
     for world, size in ((1, 10), (2, 3), (3, 2)):
         micros = [m for r in range(world) for m in steps.micros(0, r, world, size)]
         with torch.no_grad():
-            sums = [torch.stack(token_losses(model, m)).sum() for m in micros]
+            sums = [run(Objective(model), m).sum() for m in micros]
         assert float(sum(sums)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -146,7 +147,7 @@ def test_gradients_are_those_of_the_unpacked_rows(mix: Folder, steps: Steps, mod
         packed = Steps(mix, "delia", flat)
         for rank in range(world):
             for micro in packed.micros(1, rank, world, size):
-                gradient(sum(token_losses(model, micro)))
+                gradient(run(Objective(model), micro).sum())
         torch.testing.assert_close(collected(), alone, rtol=1e-4, atol=1e-6)
 
 
@@ -154,7 +155,7 @@ def test_kinds_are_told_apart(steps: Steps, model) -> None:
     for step in range(len(steps)):
         micros = steps.micros(step, 0, 1, 1)
         with torch.no_grad():
-            sums = torch.stack([torch.stack(token_losses(model, m)) for m in micros]).sum(0)
+            sums = torch.stack([run(Objective(model), m) for m in micros]).sum(0)
         own, other = steps.supervised_tokens(step)
         assert (float(sums[0]) > 0) == (own > 0)
         assert (float(sums[1]) > 0) == (other > 0)

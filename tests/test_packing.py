@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from delia_ray.mix.count import Counted
 from delia_ray.mix.index import Index
-from delia_ray.mix.packing import loads, pack, packs_needed
 from delia_ray.mix.plan import Packed, StepPlan, lay_down, packed_steps
+from delia_ray.packing import loads, pack, packs_needed
 from delia_ray.records import SEQUENCE, conform
 from tests.mix.helpers import make_index, make_row, order_of
 

@@ -9,7 +9,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from delia_ray.config import Finetune, Lora
 from delia_ray.errors import UserError
-from delia_ray.finetune.model import attach, initialise_rows, load_base, merge, warmup
+from delia_ray.finetune.model import attach, load_base
+from delia_ray.finetune.result import merge
+from delia_ray.finetune.schedule import rate
+from delia_ray.finetune.tokens import initialise_rows
 
 TOKENS = {"<sep>": "ab", "<new>": "cd"}
 SETTINGS = Finetune(lora=Lora(r=4, alpha=4, dropout=0.0))
@@ -21,7 +24,7 @@ def tied(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.mark.parametrize("spare", [0, 16])
-@pytest.mark.parametrize("how", ["random", "mean", "description"])
+@pytest.mark.parametrize("how", ["random", "mean", "description", "description_noise"])
 def test_only_the_new_rows_change(tmp_path, make_model, tied, spare, how) -> None:
     path = str(make_model(tmp_path, tied=tied, spare=spare))
     before = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
@@ -40,6 +43,10 @@ def test_only_the_new_rows_change(tmp_path, make_model, tied, spare, how) -> Non
         if how == "description":
             words = tokenizer("ab", add_special_tokens=False)["input_ids"]
             torch.testing.assert_close(new[ids[0]], old[words].mean(0))
+        if how == "description_noise":
+            words = tokenizer("ab", add_special_tokens=False)["input_ids"]
+            away = new[ids[0]] - old[words].mean(0)
+            assert 0.05 < away.std() / old[:known].std() < 0.2
         if how == "random":
             assert 0.5 < new[ids[0]].std() / old[:known].std() < 2
 
@@ -111,5 +118,13 @@ def test_missing_target_modules_are_named(tmp_path, make_model) -> None:
 
 def test_the_rate_warms_up_and_stays() -> None:
     settings = Finetune(lr=1.0, warmup_steps=4)
-    assert [warmup(s, settings) for s in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert warmup(0, Finetune(lr=1.0, warmup_steps=0)) == 1.0
+    assert [rate(s, 100, settings) for s in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rate(0, 100, Finetune(lr=1.0, warmup_steps=0)) == 1.0
+
+
+def test_the_rate_falls_to_zero_where_it_should() -> None:
+    linear = Finetune(lr=1.0, warmup_steps=2, schedule="linear")
+    assert [rate(s, 6, linear) for s in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    cosine = Finetune(lr=1.0, warmup_steps=2, schedule="cosine")
+    assert rate(4, 6, cosine) == pytest.approx(0.5)
+    assert rate(5, 6, cosine) < 0.25

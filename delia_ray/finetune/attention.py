@@ -1,0 +1,122 @@
+"""Attention within documents, each computed by itself.
+
+A pack as one row with a block-diagonal mask costs the square of its length; its documents
+cost the sum of their squares. transformers hands the documents' borders through as
+``cu_seq_lens_q``, the name that its flash attention uses (``transformers.modeling_flash_
+attention_utils.FlashAttentionKwargs``).
+"""
+
+import importlib.util
+import itertools
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+FLAT = ("varlen", "flash_attention_2", "flash_attention_3")
+"""Kernels for sequences of varying length, which want one row without padding."""
+
+
+def attention(wanted: str) -> str:
+    """The kernel for ``finetune.attention``: what transformers calls ``attn_implementation``."""
+    if wanted != "auto":
+        return wanted
+    has_kernel = importlib.util.find_spec("flash_attn") is not None
+    return "flash_attention_2" if torch.cuda.is_available() and has_kernel else "varlen"
+
+
+def varlen(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **rest: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within the documents of one row; (1, t, heads, d) and no weights.
+
+    Args:
+        query: (1, heads, t, d); key and value (1, key-value heads, t, d).
+        cu_seq_lens_q: (documents + 1,) where each document begins, and the end; None is one.
+        sliding_window: how many tokens, its own included, a token sees.
+        softcap: of the scores, as in Gemma 2.
+
+    Raises:
+        NotImplementedError: the model's attention has what is not known here (sinks).
+    """
+    if rest.get("s_aux") is not None:
+        raise NotImplementedError("attention with sinks")
+    if query.is_cuda and softcap is None and _kernel() is not None and cu_seq_lens_q is not None:
+        return _on_gpu(query, key, value, cu_seq_lens_q, scaling, sliding_window), None
+    borders = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
+    parts = []
+    for begin, end in itertools.pairwise(borders):
+        q, k, v = (x[:, :, begin:end] for x in (query, key, value))
+        if softcap is not None:
+            parts.append(_capped(q, k, v, scaling, sliding_window, softcap))
+            continue
+        band = _band(end - begin, sliding_window, q.device)
+        parts.append(
+            scaled_dot_product_attention(
+                q, k, v, band, dropout, is_causal=band is None, scale=scaling,
+                enable_gqa=q.shape[1] != k.shape[1],
+            )
+        )  # fmt: skip
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+
+
+def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """What a token sees where a window is shorter than the document; else None: all before."""
+    if window is None or length <= window:
+        return None
+    whole = torch.ones(length, length, dtype=torch.bool, device=device)
+    return whole.tril() & whole.triu(1 - window)
+
+
+def _capped(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None,
+    window: int | None, cap: float,
+) -> torch.Tensor:  # fmt: skip
+    """Attention written out, since no kernel caps scores."""
+    several = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(several, 1), value.repeat_interleave(several, 1)
+    scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
+    length = query.shape[2]
+    seen = _band(length, window, query.device)
+    if seen is None:
+        seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
+    scores = (torch.tanh(scores / cap) * cap).masked_fill(~seen, -torch.inf)
+    return scores.float().softmax(-1).to(value.dtype) @ value
+
+
+def _kernel() -> Any:
+    """PyTorch's own kernel for varying lengths (since 2.10, CUDA only), or None."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
+
+
+def _on_gpu(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, borders: torch.Tensor,
+    scale: float | None, window: int | None,
+) -> torch.Tensor:  # fmt: skip
+    q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
+    longest = int(borders.diff().max())
+    found: torch.Tensor = _kernel()(
+        q, k, v, borders, borders, longest, longest, scale=scale,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+    return found[None]
+
+
+AttentionInterface.register("varlen", varlen)

@@ -1,0 +1,129 @@
+"""The loss of a pass, as the one module that DeepSpeed trains.
+
+Logits are made only where a token counts, and of long vocabularies a few positions at a time,
+computed again in the backward pass: they would else be the largest thing in memory.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from delia_ray.finetune.batches import IGNORED, Micro
+from delia_ray.finetune.mixup import mixup
+
+_AT_ONCE = 2**26
+"""Logits that are held at once; 256 MiB in fp32."""
+
+Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(n, d) states and (n,) target ids to (n,) losses."""
+
+
+class Objective(torch.nn.Module):
+    """A causal language model with its loss.
+
+    Args:
+        model: of transformers, with an adapter of PEFT or without.
+        mixup: add the regularisation of SFTMix.
+    """
+
+    def __init__(self, model: Any, mixup: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.mixup = mixup
+        self._plain: bool | None = None  # whether logits are the head's output as it is
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        labels: torch.Tensor,
+        downstream: torch.Tensor,
+        borders: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(3,) sums of the cross-entropy over downstream tokens, over diverse tokens, and the
+        weighted regularisation; of a ``Micro``."""
+        target, owner = labels[:, 1:], downstream[:, 1:]
+        counted = target != IGNORED
+        states = self.states(input_ids, position_ids, borders)[:, :-1]
+        if self._plain is None:
+            self._plain = self._head_is_all(input_ids, states)
+        states, target, owner = states[counted], target[counted], owner[counted]
+        losses = self.losses(states, target)
+        extra = losses.new_zeros(())
+        if self.mixup:
+            documents = (position_ids == 0).flatten().cumsum(0).view_as(position_ids)
+            extra = mixup(states, target, losses.detach(), documents[:, 1:][counted], self.losses)
+        return torch.stack([losses[owner].sum(), losses[~owner].sum(), extra])
+
+    def states(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, borders: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(b, t, d) last hidden states, after the final norm."""
+        # Without a cache: transformers looks for packed documents only where there is none.
+        more: dict[str, Any] = {"use_cache": False}
+        if borders is not None:
+            longest = int(borders.diff().max())
+            more |= {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders}
+            more |= {"max_length_q": longest, "max_length_k": longest}
+        decoder = self._causal().get_decoder()
+        states: torch.Tensor = decoder(
+            input_ids=input_ids, position_ids=position_ids, **more
+        ).last_hidden_state
+        return states
+
+    def losses(self, states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """(n,) cross-entropy of ``target`` (n,) after ``states`` (n, d), in fp32."""
+        rows = max(1, _AT_ONCE // self._causal().config.get_text_config().vocab_size)
+        if len(states) <= rows:
+            return self._losses(states, target)
+        parts = zip(torch.split(states, rows), torch.split(target, rows), strict=True)
+        return torch.cat([checkpoint(self._losses, *p, use_reentrant=False) for p in parts])
+
+    def _losses(self, states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        logits = self._causal().get_output_embeddings()(states).float()
+        if not self._plain:
+            logits = _after_head(logits, self._causal().config.get_text_config())
+        return cross_entropy(logits, target, reduction="none")
+
+    def _causal(self) -> Any:
+        inner = getattr(self.model, "get_base_model", None)
+        return self.model if inner is None else inner()
+
+    @torch.no_grad()
+    def _head_is_all(self, input_ids: torch.Tensor, states: torch.Tensor) -> bool:
+        """Whether the model's logits are its head's output, and not scaled or capped after it.
+
+        Looked at once, on the real model.
+
+        Raises:
+            NotImplementedError: it does something to them that is not known here.
+        """
+        causal, few = self._causal(), input_ids[:1, :8]
+        own = causal(input_ids=few, use_cache=False).logits.float()
+        alone = self.states(few, torch.arange(few.shape[1], device=few.device)[None], None)
+        alone = causal.get_output_embeddings()(alone).float()
+        near = 1e-2 * float(own.std())
+        if torch.allclose(alone, own, rtol=1e-2, atol=near):
+            return True
+        alone = _after_head(alone, causal.config.get_text_config())
+        if torch.allclose(alone, own, rtol=1e-2, atol=near):
+            return False
+        raise NotImplementedError(
+            f"{type(causal).__name__} changes its logits in a way that is not known here"
+        )
+
+
+def _after_head(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """What some families do to their logits: Cohere multiplies, Granite divides, Gemma 2 caps."""
+    logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def run(objective: Any, micro: Micro) -> torch.Tensor:
+    """``Objective.forward`` (or DeepSpeed's engine around it) on ``micro``."""
+    found: torch.Tensor = objective(**vars(micro))
+    return found

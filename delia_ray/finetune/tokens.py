@@ -1,0 +1,63 @@
+"""The rows of new special tokens in the embedding matrices, and their first values.
+
+The paper's public code re-initialises the embedding's padding rows instead of the token's own,
+and trains the whole matrix.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from delia_ray.errors import UserError
+from delia_ray.models import load_tokenizer
+from delia_ray.records import digest
+
+NOISE = 0.1
+"""Of ``description_noise``, in standard deviations of the existing rows."""
+
+
+def sides(model: Any) -> list[torch.Tensor]:
+    """The embedding matrices: one where input and output are tied, else both."""
+    inner, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    return [inner] if head is inner else [inner, head]
+
+
+def token_ids(tokenizer: Any, special_tokens: Mapping[str, str]) -> list[int]:
+    """The ids of the declared tokens, in the order of their declaration."""
+    return [tokenizer.convert_tokens_to_ids(t) for t in special_tokens]
+
+
+def initialise_rows(
+    model: Any, path: str, tokenizer: Any, special_tokens: Mapping[str, str], how: str, seed: int
+) -> None:
+    """Give the row of each token that is new to the model in ``path`` its first value.
+
+    ``random``: normal, with the mean and spread that the existing rows have in each
+    dimension; ``mean``: their mean; ``description``: the mean over the rows of the tokens
+    of its description; ``description_noise``: that, and normal noise of ``NOISE`` times the
+    spread, so that tokens with equal descriptions can part. A declared token that the model
+    already has keeps its row.
+
+    Raises:
+        UserError: a description is asked for and a token has none.
+    """
+    known = load_tokenizer(path).get_vocab()
+    old = sorted(known.values())
+    for token in (t for t in special_tokens if t not in known):
+        words = tokenizer(special_tokens[token], add_special_tokens=False)["input_ids"]
+        described = how.startswith("description")
+        if described and not words:
+            raise UserError(
+                f"finetune.token_init={how}, but downstream.special_tokens gives {token} "
+                "no description; describe it there, or choose random or mean"
+            )
+        draw = torch.Generator().manual_seed(int(digest([seed, token], 12), 16))
+        for weight in sides(model):
+            with torch.no_grad():
+                rows = weight[old].float()
+                value = weight[words].float().mean(0) if described else rows.mean(0)
+                if how in ("random", "description_noise"):
+                    spread = rows.std(0) * (1.0 if how == "random" else NOISE)
+                    value = value + spread * torch.randn(rows.shape[1], generator=draw)
+                weight[tokenizer.convert_tokens_to_ids(token)] = value.to(weight.dtype)
