@@ -99,7 +99,7 @@ def test_help_and_version(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    for verb in ("report", "chat"):
+    for verb in ("report", "chat", "export"):
         done = delia(verb, str(tmp_path), cwd=tmp_path)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert "is not a run's folder" in done.stderr

@@ -443,7 +443,7 @@ def test_pushing_uploads_the_whole_folder(tiny, tmp_path, api, capsys) -> None:
     assert repo == "me/tiny"
     assert {"README.md", "adapter/adapter_model.safetensors", "merged/config.json"} <= files
     card = (out / "README.md").read_text()
-    assert 'folder = "me/tiny"' in card
+    assert 'adapter = snapshot_download("me/tiny", allow_patterns="adapter/*") + "/adapter"' in card
     assert "hf download me/tiny --local-dir tiny-delia && cd tiny-delia" in card
     said = capsys.readouterr().out
     assert "https://hub/me/tiny" in said

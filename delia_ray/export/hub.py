@@ -33,7 +33,7 @@ def create(repo: str, private: bool) -> str:
         UserError: it cannot be made or written to, or is public and should be private.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # of httpx, or of httpx2 in newer versions
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx or httpx2
 
     api = HfApi()
     try:
@@ -57,7 +57,7 @@ def upload(repo: str, folder: Path) -> str:
         DeliaError: the hub did not take it.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # of httpx, or of httpx2 in newer versions
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # httpx or httpx2
 
     try:
         commit = HfApi().upload_folder(
