@@ -164,7 +164,7 @@ def _show(parsed: argparse.Namespace) -> None:
 def _chat(parsed: argparse.Namespace) -> None:
     from delia_ray import pipeline
     from delia_ray.chat import chat, model_of
-    from delia_ray.export.bundle import model_in
+    from delia_ray.export.layout import model_in
 
     folder = open_storage(parsed.run)
     if (model := model_in(folder)) is not None:

@@ -24,10 +24,13 @@ from delia_ray.cli import main
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.export import hub
-from delia_ray.export.bundle import UNFINISHED, export, model_in
+from delia_ray.export.bundle import export
 from delia_ray.export.card import code, reasons
-from delia_ray.finetune.model import attach, initialise_rows, load_base, merge
+from delia_ray.export.layout import UNFINISHED, model_in
+from delia_ray.finetune.model import attach, load_base
+from delia_ray.finetune.result import merge
 from delia_ray.finetune.stage import settings as finetune_settings
+from delia_ray.finetune.tokens import initialise_rows
 from delia_ray.mix.stage import run as mix
 from delia_ray.mix.stage import settings as mix_settings
 from delia_ray.pipeline import CURRENT
@@ -148,7 +151,7 @@ def make_run(make_model, tmp_path_factory: pytest.TempPathFactory) -> Callable[.
         done = {"steps": 6, "loss": 0.25}
         _publish(
             at["finetune"], "finetune", finetune_settings(config),
-            {"arms": {"common": done, "delia": done}},
+            {"arms": {"common": done, "delia": done}, "workers": 2, "zero": 2},
         )  # fmt: skip
         if evaluated:
             at["evaluate"] = run / "evaluate" / digest("evaluate")
@@ -256,7 +259,8 @@ def test_the_card_says_what_the_manifests_say(tiny, tmp_path) -> None:
         "(longer than 64 tokens, or not to be masked): 1 (1 diverse,",
         "6 optimizer steps of 8 rows; loss at the end 0.25",
         "learning rate 0.0002, constant after 25 warm-up steps",
-        "LoRA: r 4, alpha 16, dropout 0.0, on `q_proj`, `k_proj`, `v_proj`, `o_proj`",
+        "LoRA: r 4, alpha 16, dropout 0.0, on `k_proj`, `o_proj`, `q_proj`, `v_proj`",
+        "the loss counts the answers alone", "2 workers, DeepSpeed ZeRO-2",
         "peft 1.2.3", "| `<sep>` | `` a `JSON` \\| object `` |",
         "| words | exact_match | 0.00 [0.00, 0.05] | 0.61 [0.56, 0.66] | 0.90 [0.85, 0.95] |",
         "| texts | chrf | 0.0 [0.0, 4.0] | 61.2 [57.2, 65.2] | 90.0 [86.0, 94.0] |",
@@ -265,7 +269,7 @@ def test_the_card_says_what_the_manifests_say(tiny, tmp_path) -> None:
     ):  # fmt: skip
         assert fact in said, fact
     assert "\n\n\n" not in text
-    assert "This arm is the comparison" not in text
+    assert "This arm is a comparison" not in text
 
 
 def test_what_did_not_happen_is_said(make_run) -> None:
@@ -283,9 +287,45 @@ def test_an_arm_without_diverse_rows_says_so(tiny, tmp_path) -> None:
         (trained / "common").upload(Path((trained / "delia").file(name)), name)
     done = export(tiny, "common", open_storage(str(tmp_path / "out")))
     text = done.folder.read_bytes("README.md").decode()
-    assert "**This arm is the comparison: it saw downstream rows alone**" in text
+    assert "**This arm is a comparison: it saw downstream rows alone.**" in text
+    assert "this arm was trained with none of them" in text
     assert "| rows | 48 (100.0%) | 0 (0.0%) | 0.0 |" in text
     assert "in their original wording only" in text
+
+
+def test_other_ways_to_train_are_said(copied) -> None:
+    tree = copied.read_json("config.json")
+    tree["arms"]["delia"] |= {"answers": "reference", "objective": "whole_chat"}
+    copied.write_json("config.json", tree)
+    trained = copied / "finetune" / digest("finetune")
+    manifest = trained.manifest() or {}
+    manifest["settings"]["finetune"] |= {"schedule": "cosine", "quantize": "4bit"}
+    trained.write_json("manifest.json", manifest)
+    said = " ".join(export(copied).folder.read_bytes("README.md").decode().split())
+    for fact in (
+        "its diverse rows have the reference answers of their sources, not the model's own",
+        "this arm was trained with none of them",
+        "the loss counts every token of the chat, instructions too",
+        "after 25 warm-up steps down to zero in a cosine",
+        "the frozen weights were held in 4bit",
+    ):
+        assert fact in said, fact
+
+
+def test_where_every_weight_was_trained_there_is_a_model_only(copied, monkeypatch) -> None:
+    (copied / "finetune" / digest("finetune") / "delia").remove("adapter")
+    with pytest.raises(UserError, match=r"no adapter, .*finetune\.method=full.*--merge"):
+        export(copied)
+    assert not copied.exists("exports")
+    done = export(copied, merged=True)
+    assert done.folder.names() == ["README.md", "manifest.json", "merged"]
+    assert [line.split()[0] for line in done.lines()] == ["merged", "card", "serve", "try"]
+    text = done.folder.read_bytes("README.md").decode()
+    assert ModelCard(text).data.library_name == "transformers"
+    assert "every weight was trained" in text
+    assert "peft import" not in text
+    monkeypatch.chdir(done.folder.path)
+    _say(text, 0)
 
 
 def test_only_the_recipes_own_paths_leave_the_machine(tiny, copied, monkeypatch, tmp_path) -> None:
@@ -380,6 +420,9 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tiny, tmp
     assert not out.exists()
     with pytest.raises(UserError, match="is not a run's folder"):
         export(out, to=out)
+    model = tiny / "finetune" / digest("finetune") / "delia" / "merged"
+    with pytest.raises(UserError, match=r"is not a run's folder of this version: .*config\.json"):
+        export(model, to=out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"--to .*thesis\.tex and is no earlier export"):

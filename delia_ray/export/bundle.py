@@ -12,18 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from delia_ray.artifacts import MANIFEST, Folder
+from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.export import hub
 from delia_ray.export.card import Base, Story, render
+from delia_ray.export.layout import CARD, OWN, UNFINISHED, check_target
 from delia_ray.pipeline import finished, versions
 
-UNFINISHED = "unfinished.json"
-"""Stands in a folder while an export is written to it, and after one that was killed."""
-CARD = "README.md"
-OWN = (MANIFEST, CARD, "adapter", "merged")
-"""What an export consists of; ``MANIFEST`` is its done marker."""
 _SNAPSHOT = re.compile(r"models--[^/]+/snapshots/([0-9a-f]{40})")
 """Where ``huggingface_hub`` keeps a model, with the commit it is of."""
 
@@ -43,9 +39,11 @@ class Exported:
 
     def lines(self) -> list[str]:
         """Where things are and what to do with them, for the terminal."""
-        shown = [("adapter", f"{self.folder}/adapter"), ("card", f"{self.folder}/{CARD}")]
-        if self.merged.url.startswith(f"{self.folder.url}/"):
-            shown.insert(1, ("merged", str(self.merged)))
+        shown = [
+            (what, f"{self.folder}/{name}")
+            for what, name in (("adapter", "adapter"), ("merged", "merged"), ("card", CARD))
+            if self.folder.exists(name)
+        ]
         if self.url:
             shown.append(("hub", self.url))
         # vLLM reads folders.
@@ -77,24 +75,28 @@ def export(
         DeliaError: the upload failed; the folder is whole.
     """
     config, folders = finished(run)
-    trained = _trained(run, config, folders, arm)
+    trained = _trained(run, config, folders, arm, merged)
     target = to or run / "exports" / arm
-    _check_target(target)
+    check_target(target)
     hub.check(repo, private)
     story = Story.of(config, arm, folders)
     if repo:
         repo = hub.create(repo, private)
-    with _local(trained, "adapter") as adapter, tempfile.TemporaryDirectory() as scratch:
-        own = Path(shutil.copytree(adapter, Path(scratch) / "adapter"))
-        base = _base(config, own, trained.read_json("merged/config.json"))
+    with tempfile.TemporaryDirectory() as scratch:
+        adapter = Path(scratch) / "adapter"
+        if trained.exists("adapter"):
+            with _local(trained, "adapter") as kept:
+                shutil.copytree(kept, adapter)
+        base = _base(config, adapter, trained.read_json("merged/config.json"))
         card = render(story, base, merged, repo)
         _begin(target)
-        target.upload(own, "adapter")
+        if base.adapter:
+            target.upload(adapter, "adapter")
         if merged:
             with _local(trained, "merged") as plain:
                 target.upload(plain, "merged")
         target.write_text(CARD, card)
-        _end(target, config, arm, story)
+        _end(target, story)
     url = ""
     if repo:
         with _local(target, "") as whole:
@@ -104,67 +106,48 @@ def export(
     return Exported(target, source / "merged", chat, story.name, url)
 
 
-def model_in(folder: Folder) -> str | None:
-    """What ``models.locate`` takes for the plain model that ``folder`` is or exports; None
-    where it is something else, such as a run.
-
-    Raises:
-        UserError: an export without a merged model, or one that was not finished.
-    """
-    if folder.exists(UNFINISHED):
-        raise UserError(f"{folder}: the export was not finished; run `delia export` again")
-    if folder.exists("merged/config.json"):
-        return str(folder / "merged")
-    if folder.exists("adapter/adapter_config.json") or folder.exists("adapter_config.json"):
-        raise UserError(
-            f"{folder} holds an adapter and no plain model; run `delia export` with --merge, "
-            "or give the run's folder"
-        )
-    # A run has a config.json too.
-    is_model = folder.exists("config.json") and "model_type" in folder.read_json("config.json")
-    return str(folder) if is_model else None
-
-
 # --- checks -----------------------------------------------------------------------------
 
 
-def _trained(run: Folder, config: RunConfig, folders: dict[str, Folder], arm: str) -> Folder:
+def _trained(
+    run: Folder, config: RunConfig, folders: dict[str, Folder], arm: str, merged: bool
+) -> Folder:
     """The folder that the stage finetune left of ``arm``."""
     if arm not in config.arms:
         also = "; base is the untrained model, there is nothing to export" if arm == "base" else ""
         raise UserError(f"--arm {arm}: the run has {', '.join(config.arms)}{also}")
     done = folders.get("finetune")
-    if done is None or done.manifest() is None or not (done / arm).exists("adapter"):
+    if done is None or done.manifest() is None or not (done / arm).exists("merged"):
         raise UserError(
             f"arm {arm} of {run} is not trained yet; finish it with `delia finetune` and the "
             "run's recipe"
         )
+    if not merged and not (done / arm).exists("adapter"):
+        raise UserError(
+            f"arm {arm} of {run} has no adapter, because every weight was trained "
+            "(finetune.method=full); export it with --merge"
+        )
     return done / arm
-
-
-def _check_target(target: Folder) -> None:
-    names = target.names()
-    if not names or UNFINISHED in names:
-        return
-    if MANIFEST in names and (target.manifest() or {}).get("stage") == "export":
-        return
-    more = ", ..." if len(names) > 3 else ""
-    raise UserError(
-        f"--to {target}: it holds {', '.join(names[:3])}{more} and is no earlier export; give a "
-        "new or an empty folder"
-    )
 
 
 # --- what is written ----------------------------------------------------------------------
 
 
 def _base(config: RunConfig, adapter: Path, merged: dict[str, Any]) -> Base:
-    """What the adapter in ``adapter`` stands on; its config names it as the recipe does."""
+    """What the adapter in ``adapter`` stands on; its settings then name it as the recipe does.
+
+    Args:
+        config: the run's.
+        adapter: a copy of the adapter; there is no such folder where every weight was trained.
+        merged: ``config.json`` of the merged model.
+    """
+    file = adapter / "adapter_config.json"
+    if not file.exists():
+        return Base(config.model)
     from transformers import AutoTokenizer
 
     from delia_ray.finetune.model import PAD_TO
 
-    file = adapter / "adapter_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
     snapshot = _SNAPSHOT.search(settings.get("base_model_name_or_path") or "")
     revision = snapshot.group(1) if snapshot else None
@@ -174,7 +157,7 @@ def _base(config: RunConfig, adapter: Path, merged: dict[str, Any]) -> Base:
     tokens = len(AutoTokenizer.from_pretrained(adapter))
     # Training gave it as many rows as its tokens need, or left it as large as it was.
     grown = rows == -(-tokens // PAD_TO) * PAD_TO
-    return Base(config.model, revision, snapshot is not None, rows if grown else None)
+    return Base(config.model, revision, rows if grown else None, settings)
 
 
 def _begin(target: Folder) -> None:
@@ -184,13 +167,13 @@ def _begin(target: Folder) -> None:
         target.remove(name)
 
 
-def _end(target: Folder, config: RunConfig, arm: str, story: Story) -> None:
+def _end(target: Folder, story: Story) -> None:
     target.remove(UNFINISHED)
     target.publish(
         {
             "stage": "export",
-            "run": config.name,
-            "arm": arm,
+            "run": story.config.name,
+            "arm": story.arm,
             "stages": {stage: m["fingerprint"] for stage, m in story.manifests.items()},
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": versions(),

@@ -23,11 +23,12 @@ class Base:
 
     name: str
     """As the recipe names it."""
-    revision: str | None
-    """The commit on the hub that was trained on; None where it did not come from there."""
-    on_hub: bool
-    rows: int | None
+    revision: str | None = None
+    """The commit on the hub that was trained on; None where it is not known to be from there."""
+    rows: int | None = None
     """Rows that its embedding is resized to; None where it has enough by itself."""
+    adapter: Mapping[str, Any] | None = None
+    """PEFT's settings; None where every weight was trained and there is no adapter."""
 
     @property
     def needs_locating(self) -> bool:
@@ -97,10 +98,10 @@ def front_matter(story: Story, base: Base) -> str:
     sources = [story.config.downstream, *story.config.downstream.also, *story.config.corpus]
     names = [found.group(1) for s in sources if (found := _DATASET.match(s.path))]
     return ModelCardData(
-        base_model=base.name if base.on_hub else None,
-        library_name="peft",
+        base_model=base.name if base.revision else None,
+        library_name="peft" if base.adapter else "transformers",
         pipeline_tag="text-generation",
-        tags=["delia", "instruction-tuning", "lora"],
+        tags=["delia", "instruction-tuning", *(["lora"] if base.adapter else [])],
         datasets=list(dict.fromkeys(names)) or None,
     ).to_yaml()
 
@@ -109,10 +110,15 @@ def context(story: Story) -> dict[str, Any]:
     """The template's variables; a stage that is not finished has no counts."""
     counts = {stage: m["counts"] for stage, m in story.manifests.items()}
     settings = {stage: m["settings"] for stage, m in story.manifests.items()}
+    for stage, own in (("mix", story.config.mix), ("finetune", story.config.finetune)):
+        if stage in settings:  # manifests of before have fewer settings
+            own_settings = own.model_dump(mode="json") | settings[stage][stage]
+            settings[stage] = {**settings[stage], stage: own_settings}
     mix = counts.get("mix")
     return {
         "config": story.config,
         "arm": story.arm,
+        "settings": story.config.arms[story.arm],
         "name": story.name,
         "sources": _sources(counts.get("ingest", {})),
         "synthesized": counts.get("synthesize"),
@@ -122,6 +128,7 @@ def context(story: Story) -> dict[str, Any]:
         "own": mix and mix["arms"][story.arm],
         "shares": mix and _shares(mix["arms"][story.arm]),
         "schedule": _schedule(settings.get("mix"), story.arm),
+        "finetuned": counts["finetune"],
         "trained": counts["finetune"]["arms"][story.arm],
         "training": settings["finetune"],
         "scores": story.scores,
