@@ -49,7 +49,7 @@ class Objective(torch.nn.Module):
         counted = target != IGNORED
         states = self.states(input_ids, position_ids, borders)[:, :-1]
         if self._plain is None:
-            self._plain = self._head_is_all(input_ids, states)
+            self._plain = self._head_is_all(input_ids)
         states, target, owner = states[counted], target[counted], owner[counted]
         losses = self.losses(states, target)
         extra = losses.new_zeros(())
@@ -93,7 +93,7 @@ class Objective(torch.nn.Module):
         return self.model if inner is None else inner()
 
     @torch.no_grad()
-    def _head_is_all(self, input_ids: torch.Tensor, states: torch.Tensor) -> bool:
+    def _head_is_all(self, input_ids: torch.Tensor) -> bool:
         """Whether the model's logits are its head's output, and not scaled or capped after it.
 
         Looked at once, on the real model.
@@ -101,10 +101,13 @@ class Objective(torch.nn.Module):
         Raises:
             NotImplementedError: it does something to them that is not known here.
         """
+        was_training = self.training
+        self.eval()  # the same without dropout
         causal, few = self._causal(), input_ids[:1, :8]
         own = causal(input_ids=few, use_cache=False).logits.float()
         alone = self.states(few, torch.arange(few.shape[1], device=few.device)[None], None)
         alone = causal.get_output_embeddings()(alone).float()
+        self.train(was_training)
         near = 1e-2 * float(own.std())
         if torch.allclose(alone, own, rtol=1e-2, atol=near):
             return True

@@ -18,6 +18,8 @@ from deepspeed.utils import (
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
 )
 from safetensors.torch import load_file, save_file
 
@@ -81,6 +83,9 @@ def restore_optimizer(engine: Any, state: State, step: int, micros: Sequence[Mic
         engine.step()
     for name, parameter in _trained(engine.module):
         values = [state[f"{name}|{k}"].to(engine.device) for k in ("value", *_MOMENTS)]
+        if hasattr(parameter, "ds_tensor"):
+            _set_share(parameter, values)
+            continue
         safe_set_full_fp32_param(parameter, values[0])
         for moment, value in zip(_MOMENTS, values[1:], strict=True):
             safe_set_full_optimizer_state(parameter, value, moment)
@@ -89,6 +94,22 @@ def restore_optimizer(engine: Any, state: State, step: int, micros: Sequence[Mic
             kept["step"].fill_(step)
         elif "step" in kept:
             kept["step"] = step
+
+
+def _set_share(parameter: Any, values: Sequence[torch.Tensor]) -> None:
+    """Under ZeRO-3: set this rank's part of a parameter and its moments.
+
+    DeepSpeed's functions for whole values fail where the ranks do not divide a parameter evenly
+    (deepspeed 0.19.8, ``set_full_hp_param``: "exceeds dimension size", 2026-11-21): they forget
+    that the last rank's part is padded.
+    """
+    size, rank = parameter.ds_tensor.numel(), dist.get_rank()
+    flats = [v.flatten() for v in values]
+    padded = [torch.nn.functional.pad(f, (0, size * dist.get_world_size() - len(f))) for f in flats]
+    own = [p[size * rank : size * (rank + 1)] for p in padded]
+    safe_set_local_fp32_param(parameter, own[0])
+    for moment, value in zip(_MOMENTS, own[1:], strict=True):
+        safe_set_local_optimizer_state(parameter, value, moment)
 
 
 def _trained(module: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
