@@ -31,6 +31,7 @@ test: $(STAMP)
 # Twenty runs of the synthesis, each with something killed; more than half an hour.
 chaos: $(STAMP)
 	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
+	$(BIN)/python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

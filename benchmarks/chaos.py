@@ -233,7 +233,7 @@ def _kill(place: Place, kind: str, driver: subprocess.Popen[bytes]) -> str:
         return "node"
     for process in psutil.process_iter(["cmdline"]) if kind in TITLES else ():
         line = " ".join(process.info["cmdline"] or [])
-        if line.startswith(TITLES[kind]) and _is_ours(process):
+        if line.startswith(TITLES[kind]) and is_ours(process):
             process.kill()
             return f"{kind} ({TITLES[kind].removeprefix('ray::')})"
     if kind != "driver":
@@ -242,7 +242,7 @@ def _kill(place: Place, kind: str, driver: subprocess.Popen[bytes]) -> str:
     return kind
 
 
-def _is_ours(process: psutil.Process) -> bool:
+def is_ours(process: psutil.Process) -> bool:
     """Whether it belongs to the cluster of this script, and not to another on the machine."""
     try:
         return any(TEMP in " ".join(p.cmdline()) for p in process.parents())

@@ -98,7 +98,7 @@ class Finetune(Settings):
     checkpoint_every: int = Field(200, ge=1)
     """Optimizer steps between checkpoints; at most this much work is lost."""
     keep_checkpoints: int = Field(1, ge=1)
-    """Checkpoints of the lowest loss that are kept beside the newest."""
+    """The newest ones that are kept; the one of the lowest loss is, besides."""
     max_failures: int = Field(2, ge=0)
     """Worker-group restarts before the run fails."""
     watch: Watch = Watch()

@@ -1,54 +1,126 @@
-"""Where a training's checkpoints go and come from."""
+"""Where a training's checkpoints go and come from.
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Protocol
+Ray Train can keep checkpoints too, but knows of one only when its controller next asks the
+workers, some seconds later, so a crash right after one would cost the steps since the one
+before. Here a checkpoint counts from the moment that its last file is written.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch.distributed as dist
+from safetensors.torch import load, save
+
+from delia_ray.artifacts import Folder
+from delia_ray.finetune.state import State
+
+_WHOLE = "whole.json"
+"""Written last; without it the others are leftovers of a crash."""
 
 
-class Checkpoints(Protocol):
-    """Every rank calls both, together."""
+class Checkpoint(NamedTuple):
+    """What an arm goes on from."""
 
-    def last(self) -> contextlib.AbstractContextManager[Path | None]:
-        """The folder of the newest whole checkpoint while the context lasts; None before the
-        first."""
-        ...
-
-    def save(self, folder: Path, name: str, step: int, score: float) -> None:
-        """Publish ``folder``, this rank's share, as part of checkpoint ``name``, and remove
-        it. The lower the ``score``, the longer a checkpoint is kept."""
-        ...
+    step: int
+    """Optimizer steps done."""
+    curve: list[dict[str, Any]]
+    """METRIC_POINT rows of them."""
+    state: State
 
 
-class RayCheckpoints:
-    """Those of the Ray Train run that surrounds this worker.
+class Checkpoints:
+    """Checkpoints in ``folder``, one folder ``<arm>-<step>`` each. Every rank calls every
+    method, together.
+
+    On a disk a checkpoint is whole before the next step. In remote storage it is written while
+    the next steps run, and is whole at the next checkpoint.
 
     Args:
-        wait: publish before any more work is done. Else (remote storage) it is done while
-            the next steps run, and a crash meanwhile costs the steps since the one before.
+        folder: reached by all ranks.
+        keep: how many of the newest are kept; the one of the lowest score is, besides.
     """
 
-    def __init__(self, wait: bool) -> None:
-        from ray import train as ray_train
+    def __init__(self, folder: Folder, keep: int = 1) -> None:
+        self.folder, self.keep = folder, keep
+        self._pending: tuple[threading.Thread, list[BaseException], str, dict[str, Any]] | None
+        self._pending = None
 
-        self.ray: Any = ray_train
-        mode = ray_train.CheckpointUploadMode
-        self.mode = mode.SYNC if wait else mode.ASYNC
+    def last(self, arm: str) -> Checkpoint | None:
+        """The newest whole one of ``arm``."""
+        found = self._whole(arm)
+        if not found:
+            return None
+        step = max(found)
+        own, facts = self.folder / _name(arm, step), found[step]
+        state: State = {}
+        for rank in range(facts["world"]):
+            state |= load(own.read_bytes(_share(rank, facts["world"])))
+        return Checkpoint(step, own.read_json("curve.json"), state)
 
-    @contextlib.contextmanager
-    def last(self) -> Iterator[Path | None]:
-        found = self.ray.get_checkpoint()
-        if found is None:
-            yield None
+    def save(
+        self, arm: str, step: int, score: float, share: State, curve: list[dict[str, Any]]
+    ) -> None:
+        """Write a checkpoint, of whose state this rank brings ``share``."""
+        self.settle()
+        rank, world = dist.get_rank(), dist.get_world_size()
+        own = self.folder / _name(arm, step)
+        failed: list[BaseException] = []
+        files = {_share(rank, world): save(dict(share))}
+
+        def write() -> None:
+            try:
+                for name, data in files.items():
+                    own.write_bytes(name, data)
+                if rank == 0:
+                    own.write_json("curve.json", kept)
+            except BaseException as error:  # raised again where the training can see it
+                failed.append(error)
+
+        kept = list(curve)
+        thread = threading.Thread(target=write)
+        thread.start()
+        facts = {"arm": arm, "step": step, "score": score, "world": world}
+        self._pending = thread, failed, arm, facts
+        if self.folder.is_local:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until what is being written is whole, and remove what is not kept any more."""
+        if self._pending is None:
             return
-        with found.as_directory() as folder:
-            yield Path(folder)
+        thread, failed, arm, facts = self._pending
+        self._pending = None
+        thread.join()
+        if failed:
+            raise failed[0]
+        dist.barrier()  # all shares are there
+        if dist.get_rank() == 0:
+            (self.folder / _name(arm, facts["step"])).write_json(_WHOLE, facts)
+            self._prune(arm)
 
-    def save(self, folder: Path, name: str, step: int, score: float) -> None:
-        self.ray.report(
-            {"step": step, "score": score},
-            checkpoint=self.ray.Checkpoint.from_directory(folder),
-            checkpoint_dir_name=name,
-            checkpoint_upload_mode=self.mode,
-            delete_local_checkpoint_after_upload=True,
-        )
+    def _prune(self, arm: str) -> None:
+        found = self._whole(arm)
+        kept = set(sorted(found)[-self.keep :]) | {min(found, key=lambda s: found[s]["score"])}
+        for name in self.folder.names():
+            # Those of arms that are done, too: their result is kept.
+            if name not in {_name(arm, step) for step in kept}:
+                self.folder.remove(name)
+
+    def _whole(self, arm: str) -> dict[int, Mapping[str, Any]]:
+        """Facts of each whole checkpoint by step."""
+        names = self.folder.names() if self.folder.exists() else []
+        found = [
+            (self.folder / name).read_json(_WHOLE)
+            for name in names
+            if name.startswith(f"{arm}-") and (self.folder / name).exists(_WHOLE)
+        ]
+        return {facts["step"]: facts for facts in found if facts["arm"] == arm}
+
+
+def _name(arm: str, step: int) -> str:
+    return f"{arm}-{step:08d}"
+
+
+def _share(rank: int, world: int) -> str:
+    return f"state-{rank:05d}-of-{world:05d}.safetensors"

@@ -1,6 +1,5 @@
 """What each training worker runs; one call trains one arm."""
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import torch.distributed as dist
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
-from delia_ray.finetune import state as states
 from delia_ray.finetune.attention import FLAT, attention
 from delia_ray.finetune.batches import Steps
 from delia_ray.finetune.checkpoints import Checkpoints
@@ -23,6 +21,7 @@ from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.progress import PROGRESS
 from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
 from delia_ray.finetune.schedule import rate
+from delia_ray.finetune.state import collect, restore_optimizer, restore_values
 from delia_ray.finetune.tokens import initialise_rows
 from delia_ray.finetune.trackers import Tracker, open_trackers
 from delia_ray.finetune.watch import Watch
@@ -83,12 +82,13 @@ class _Training:
         self.model = attach(model, self.tokenizer, tokens, self.settings)
         self.objective = Objective(self.model, mixup=objective == "mixup")
         passes = self.steps.passes(self.world, self.settings.micro_batch_size)
-        self.start, self.curve, state = _last(checkpoints, arm)
-        if state is not None:
-            states.restore_values(self.objective, state)
+        last = checkpoints.last(arm)
+        self.start, self.curve = (last.step, last.curve) if last else (0, [])
+        if last is not None:
+            restore_values(self.objective, last.state)
         self.engine = make_engine(self.objective, self.settings, self.world, passes)
-        if state is not None:
-            states.restore_optimizer(self.engine, state, self.start, self._micros(0))
+        if last is not None:
+            restore_optimizer(self.engine, last.state, self.start, self._micros(0))
             if self.rank == 0:
                 print(f"{arm}: goes on after step {self.start} on {self.world} workers", flush=True)
         described = {
@@ -184,20 +184,13 @@ class _Training:
         )  # fmt: skip
 
     def _save(self, step: int) -> None:
-        """Every rank writes its part."""
-        folder = Path(tempfile.mkdtemp(prefix="delia-checkpoint-"))
-        states.save(self.engine, folder)
-        if self.rank == 0:
-            kept = {"arm": self.arm, "step": step, "curve": self.curve}
-            (folder / "curve.json").write_text(json.dumps(kept))
         since = [p["loss"] for p in self.curve[-self.settings.checkpoint_every :]]
-        # All arms share a Ray Train run; a checkpoint of an arm that is done is of no use.
-        number = list(self.job.config.arms).index(self.arm)
-        score = sum(since) / len(since) - 1000 * number
-        self.checkpoints.save(folder, f"{self.arm}_step_{step:08d}", step, score)
+        score = sum(since) / len(since)
+        self.checkpoints.save(self.arm, step, score, collect(self.engine), self.curve)
 
     def _finish(self) -> None:
         """Leave what was trained, and the curve as the last."""
+        self.checkpoints.settle()
         settings, out = self.settings, self.job.out / self.arm
         tokens = self.job.config.downstream.special_tokens
         with tempfile.TemporaryDirectory() as scratch:
@@ -215,14 +208,3 @@ class _Training:
                 out.write_table(CURVE, conform(self.curve, METRIC_POINT))
         dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
         self.engine.destroy()
-
-
-def _last(checkpoints: Checkpoints, arm: str) -> tuple[int, list[Point], states.State | None]:
-    """(steps of ``arm`` already done, their curve, the state after them)."""
-    with checkpoints.last() as folder:
-        if folder is None:
-            return 0, [], None
-        saved = json.loads((folder / "curve.json").read_text())
-        if saved["arm"] != arm:  # of an arm that was done after it
-            return 0, [], None
-        return saved["step"], saved["curve"], states.load(folder)

@@ -70,7 +70,7 @@ def _missing(stage: StageRun, arm: str) -> bool:
 
 
 def _train(stage: StageRun) -> None:
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from delia_ray.finetune.loop import Job
@@ -89,16 +89,9 @@ def _train(stage: StageRun) -> None:
             resources_per_worker=resources,
         ),
         run_config=RunConfig(
-            # The same place and name again: Ray Train then goes on at the last checkpoint.
             storage_path=str(stage.out),
             name="train",
             failure_config=FailureConfig(max_failures=own.max_failures),
-            # Ray Train keeps the newest besides, so that it can go on.
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=own.keep_checkpoints,
-                checkpoint_score_attribute="score",
-                checkpoint_score_order="min",
-            ),
         ),
     )
     stop = threading.Event()
@@ -112,11 +105,11 @@ def _train(stage: StageRun) -> None:
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    from delia_ray.finetune.checkpoints import RayCheckpoints
+    from delia_ray.finetune.checkpoints import Checkpoints
     from delia_ray.finetune.loop import train
 
     job = settings["job"]
-    train(job, RayCheckpoints(wait=job.out.is_local))
+    train(job, Checkpoints(job.out / "checkpoints", job.config.finetune.keep_checkpoints))
 
 
 def _watch(stage: StageRun, stop: threading.Event) -> None:

@@ -1,14 +1,13 @@
-"""Checkpoints that know nothing of the number of workers or the ZeRO stage.
+"""The state of a training, free of the number of workers and the ZeRO stage.
 
 DeepSpeed's own checkpoints hold what each rank holds, so they fit one number of ranks and one
 stage, and are pickles. What is trained here is small beside the model (an adapter), so each
-trained tensor is gathered whole, with the two moments of Adam, and written as safetensors;
-the ranks share the tensors among them. Adam's count of steps is the number of the step, and
+trained tensor is gathered whole, with the two moments of Adam, and the
+ranks share the tensors among them. Adam's count of steps is the number of the step, and
 the random state of a step is a function of its number.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ from deepspeed.utils import (
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
 )
-from safetensors.torch import load_file, save_file
 
 from delia_ray.finetune.batches import Micro
 from delia_ray.finetune.objective import run
@@ -32,35 +30,18 @@ State = dict[str, torch.Tensor]
 """``<parameter>|value``, ``|exp_avg`` and ``|exp_avg_sq``, each whole, in fp32."""
 
 
-def save(engine: Any, folder: Path) -> None:
-    """Write this rank's share of the state; every rank must call it."""
+def collect(engine: Any) -> State:
+    """This rank's share of the state, on the CPU; every rank must call it."""
     rank, world = dist.get_rank(), dist.get_world_size()
-    kept: State = {}
+    share: State = {}
     for number, (name, parameter) in enumerate(_trained(engine.module)):
         found = [safe_get_full_fp32_param(parameter)]
         found += [safe_get_full_optimizer_state(parameter, m) for m in _MOMENTS]
         if number % world != rank:
             continue
         for kind, value in zip(("value", *_MOMENTS), found, strict=True):
-            kept[f"{name}|{kind}"] = value.detach().to("cpu", copy=True).contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(kept, folder / f"state-{rank:05d}-of-{world:05d}.safetensors")
-
-
-def load(folder: Path) -> State:
-    """The state that any number of ranks wrote.
-
-    Raises:
-        FileNotFoundError: a rank's share is missing.
-    """
-    files = sorted(folder.glob("state-*.safetensors"))
-    count = int(files[0].stem.rsplit("-", 1)[-1]) if files else 1
-    if len(files) != count:
-        raise FileNotFoundError(f"{folder} has {len(files)} of {count} shares of the state")
-    state: State = {}
-    for file in files:
-        state |= load_file(file)
-    return state
+            share[f"{name}|{kind}"] = value.detach().to("cpu", copy=True).contiguous()
+    return share
 
 
 def restore_values(objective: torch.nn.Module, state: State) -> None:

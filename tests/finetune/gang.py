@@ -1,39 +1,32 @@
 """Several processes that train together, as Ray Train would start them, but without Ray.
 
-Only what Ray Train brings is replaced: the processes, and the folder of checkpoints. One gang
-does many small trainings, where a Ray Train run for each would take half a minute.
+Only what Ray Train brings is replaced, the processes. One gang does many small trainings, where
+a Ray Train run for each would take half a minute.
 """
 
 import contextlib
 import os
-import shutil
 import socket
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from delia_ray.artifacts import Folder
+from delia_ray.finetune.checkpoints import Checkpoints
 from delia_ray.finetune.loop import Job, train
 
 
-class LocalCheckpoints:
-    """Checkpoints in a folder that all ranks reach. After the save of step ``stop`` the
-    training is broken off, like a crash would."""
+class Breaking(Checkpoints):
+    """After the checkpoint of step ``stop`` the training is broken off, as by a crash."""
 
-    def __init__(self, folder: Path, stop: int | None) -> None:
-        self.folder, self.stop = folder, stop
+    def __init__(self, folder: Folder, stop: int | None) -> None:
+        super().__init__(folder, keep=9)
+        self.stop = stop
 
-    @contextlib.contextmanager
-    def last(self) -> Iterator[Path | None]:
-        whole = sorted(self.folder.glob("whole-*")) if self.folder.exists() else []
-        yield whole[-1] if whole else None
-
-    def save(self, folder: Path, name: str, step: int, score: float) -> None:
-        target = self.folder / f"whole-{name}"
-        shutil.copytree(folder, target, dirs_exist_ok=True)
-        shutil.rmtree(folder)
-        dist.barrier()
+    def save(self, arm: str, step: int, *rest: Any) -> None:
+        super().save(arm, step, *rest)
         if step == self.stop:
             raise Stopped
 
@@ -61,8 +54,7 @@ def _rank(rank: int, world: int, port: int, jobs: list[tuple[Job, int | None]]) 
     )  # fmt: skip
     dist.init_process_group("gloo", rank=rank, world_size=world)
     for job, stop in jobs:
-        kept = LocalCheckpoints(Path(job.out.path) / "checkpoints", stop)
         with contextlib.suppress(Stopped):
-            train(job, kept)
+            train(job, Breaking(job.out / "checkpoints", stop))
         dist.barrier()
     dist.destroy_process_group()

@@ -1,0 +1,297 @@
+"""Fine-tuning under fire: kills a part of it at a random step, over and over.
+
+A real local cluster, Ray Train, DeepSpeed and ``delia finetune`` as users start it. Each run
+loses one thing at a random step: a worker, Ray Train's controller, or the driver. What was
+killed is not helped, but for what an operator does: a driver that ended is started again with
+the same command, and in every fourth run with another number of workers. In the end the
+adapter must be that of an undisturbed run to the bit, or (another number of workers) every
+later loss within 1e-4 of its; and no more steps may be made again than lie between two
+checkpoints.
+
+    python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results     (make chaos)
+
+The last line is JSON; the exit code is 1 when any run broke a promise.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+from chaos import ENV, TEMP, is_ours
+from safetensors.numpy import load_file
+
+KINDS = ("worker", "controller", "driver")
+TITLES = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController"}
+"""How the processes of a kind call themselves."""
+SHAPES = ((2, 2), (1, 1), (3, 3), (2, 3), (3, 1), (1, 2))
+"""(ZeRO stage, workers), in turn."""
+EVERY = 10
+LIMIT = 420.0
+_RESUMED = re.compile(r"goes on after step (\d+) on (\d+) workers")
+
+
+@dataclass
+class Result:
+    """What one run came to."""
+
+    run: int
+    killed: str
+    zero: int
+    workers: str
+    """At the start, and after the kill where it is another number."""
+    at_step: int
+    """The last one that was told of before the kill."""
+    went_on_at: list[int]
+    starts: int
+    """Times the driver was started."""
+    lost: int
+    """Steps made again."""
+    equal: str
+    """``bits``, or the largest relative difference of a loss."""
+    good: bool
+    seconds: float
+
+
+class Place:
+    """The cluster, and the folders that the runs live in."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.arguments = arguments
+        self.root = Path(tempfile.mkdtemp(prefix="chaos-"))
+        self.cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 4, "include_dashboard": False, "temp_dir": TEMP},
+        )
+        self.cluster.wait_for_nodes()
+
+    def close(self) -> None:
+        self.cluster.shutdown()
+        if self.arguments.keep:
+            print(f"kept: {self.root}")
+        else:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def command(self, verb: str, storage: Path, zero: int, workers: int) -> list[str]:
+        steps = self.arguments.steps
+        own = {
+            "zero": zero, "workers": workers, "steps": steps, "checkpoint_every": EVERY,
+            "batch_size": 12, "micro_batch_size": 1, "precision": "fp32", "max_failures": 3,
+            "lora": {"dropout": 0.0 if self.arguments.no_dropout else 0.05},
+        }  # fmt: skip
+        return [
+            sys.executable, "-m", "delia_ray.cli", verb, "name=chaos", f"storage={storage}",
+            f"cluster.address={self.cluster.address}", "downstream.rows=16", "mix.ratio=8",
+            "corpus=[{path: corpus, format: miniature, rows: 400}]",
+            "synthesize.engine={type: transformers, batch_size: 64}", "arms=[delia]",
+            'synthesize.reword={per_row: 1, registers: [""]}', f"finetune={json.dumps(own)}",
+        ]  # fmt: skip
+
+    def start(self, storage: Path, zero: int, workers: int) -> subprocess.Popen[bytes]:
+        log = open(storage / "driver.txt", "ab")  # noqa: SIM115
+        command = self.command("finetune", storage, zero, workers)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
+
+    def fresh(self, name: str) -> Path:
+        """A storage folder whose mix is done."""
+        storage, ready = self.root / name, self.root / "mixed"
+        if not ready.exists():
+            ready.mkdir()
+            subprocess.run(
+                self.command("mix", ready, 1, 1), check=True, env=ENV, stdout=subprocess.DEVNULL
+            )
+        shutil.copytree(ready, storage)
+        return storage
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    os.environ.update(ENV)
+    place = Place(arguments)
+    try:
+        return _all(place, arguments)
+    finally:
+        place.close()
+
+
+def _all(place: Place, arguments: argparse.Namespace) -> int:
+    rng = random.Random(arguments.seed)
+    kinds, shapes = arguments.kinds.split(","), SHAPES[: arguments.shapes]
+    wanted: dict[tuple[int, int], Path] = {}
+    results = []
+    for number in range(1, arguments.runs + 1):
+        shape = shapes[(number - 1) % len(shapes)]
+        if shape not in wanted:
+            wanted[shape] = place.fresh(f"undisturbed-{shape[0]}-{shape[1]}")
+            began = time.monotonic()
+            _finish(place, place.start(wanted[shape], *shape), wanted[shape], *shape, began)
+            print(f"undisturbed {shape}: {time.monotonic() - began:.0f} s", flush=True)
+        kind = kinds[(number - 1) % len(kinds)]
+        result = _run(place, number, kind, shape, rng, wanted[shape])
+        print("ok    " if result.good else "BROKEN", result, flush=True)
+        results.append(result)
+    figures = {
+        "benchmark": "chaos_finetune",
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": f"CPU, {os.cpu_count()} cores",
+        "runs": len(results),
+        "broken": sum(not r.good for r in results),
+        "steps": arguments.steps,
+        "checkpoint_every": EVERY,
+        "equal_to_the_bit": sum(r.equal == "bits" for r in results),
+        "most_steps_lost": max(r.lost for r in results),
+    }
+    if arguments.out:
+        _write(arguments.out, figures, results)
+    print(json.dumps(figures))
+    return int(figures["broken"] > 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; default: all")
+    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of them")
+    parser.add_argument("--out", type=Path, help="folder for chaos_finetune.md and .json")
+    parser.add_argument("--keep", action="store_true", help="keep the runs' folders")
+    # Dropout differs with the number of workers, so losses could not be compared.
+    parser.add_argument("--dropout", dest="no_dropout", action="store_false")
+    return parser
+
+
+def _run(
+    place: Place, number: int, kind: str, shape: tuple[int, int], rng: random.Random, whole: Path
+) -> Result:
+    began, (zero, workers) = time.monotonic(), shape
+    storage = place.fresh(f"run-{number}")
+    driver = place.start(storage, zero, workers)
+    target = rng.randrange(EVERY // 2, place.arguments.steps - EVERY // 2)
+    while _step(storage) < target and driver.poll() is None:
+        if time.monotonic() - began > LIMIT:
+            sys.exit(f"no step {target} within {LIMIT:g} s\n{_tail(storage)}")
+        time.sleep(0.02)
+    died, starts, after = _kill(kind, driver), 1, workers
+    at = _step(storage)
+    if kind == "driver":
+        driver.wait()
+        if number % 4 == 3:  # the operator has fewer or more nodes now
+            after = 1 + workers % 3
+        driver, starts = place.start(storage, zero, after), 2
+    starts += _finish(place, driver, storage, zero, after, began)
+    log = (storage / "chaos" / "log.txt").read_text(errors="replace")
+    resumed = [int(step) for step, _ in _RESUMED.findall(log)]
+    # A worker group that finds no checkpoint says nothing, and begins at the beginning.
+    lost = at - (resumed[0] if resumed else 0)
+    good, equal = _compare(_found(storage), _found(whole), exactly=after == workers)
+    shown = str(workers) if after == workers else f"{workers}, then {after}"
+    # The step that was being told of when it died may have been behind by a few.
+    return Result(
+        number, died, zero, shown, at, resumed, starts, lost, equal,
+        good and lost <= EVERY, round(time.monotonic() - began, 1),
+    )  # fmt: skip
+
+
+def _kill(kind: str, driver: subprocess.Popen[bytes]) -> str:
+    """Kill one thing of ``kind``; says what."""
+    for process in psutil.process_iter(["cmdline"]) if kind in TITLES else ():
+        line = " ".join(process.info["cmdline"] or [])
+        if line.startswith(TITLES[kind]) and is_ours(process):
+            process.kill()
+            return kind
+    driver.kill()
+    return "driver" if kind == "driver" else f"driver (no {kind} was up)"
+
+
+def _finish(
+    place: Place, driver: subprocess.Popen[bytes], storage: Path, zero: int, workers: int,
+    began: float,
+) -> int:  # fmt: skip
+    """Wait for the driver; start it again while it fails. How often it was started again."""
+    again = 0
+    while True:
+        try:
+            code = driver.wait(timeout=max(1.0, LIMIT - (time.monotonic() - began)))
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            sys.exit(f"{storage}: unfinished after {LIMIT:g} s\n{_tail(storage)}")
+        if code == 0:
+            return again
+        if again == 3:
+            sys.exit(f"{storage}: fails again and again\n{_tail(storage)}")
+        again += 1
+        driver = place.start(storage, zero, workers)
+
+
+def _tail(storage: Path) -> str:
+    return (storage / "driver.txt").read_text()[-3000:]
+
+
+def _step(storage: Path) -> int:
+    """The last step that rank 0 told of."""
+    for file in (storage / "chaos" / "finetune").glob("*/progress.json"):
+        try:
+            return int(json.loads(file.read_text())["step"])
+        except (ValueError, OSError):  # being replaced
+            return 0
+    return 0
+
+
+def _found(storage: Path) -> tuple[dict[str, Any], list[float]]:
+    (made,) = (storage / "chaos" / "finetune").glob("*/manifest.json")
+    arm = made.parent / "delia"
+    losses = pq.read_table(arm / "curve.parquet")["loss"].to_pylist()
+    return load_file(arm / "adapter" / "adapter_model.safetensors"), losses
+
+
+def _compare(found: Any, wanted: Any, exactly: bool) -> tuple[bool, str]:
+    """(whether the promise is kept, how near it came)."""
+    (weights, losses), (others, expected) = found, wanted
+    same = weights.keys() == others.keys() and all(
+        (weights[name] == others[name]).all() for name in others
+    )
+    if same:
+        return losses == expected, "bits"
+    away = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
+    return not exactly and away <= 1e-4, f"{away:.1e}"
+
+
+def _write(out: Path, figures: dict[str, Any], results: list[Result]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "chaos_finetune.json").write_text(
+        json.dumps({**figures, "results": [asdict(r) for r in results]}, indent=1) + "\n"
+    )
+    columns = ["run", "killed", "ZeRO", "workers", "at step", "went on after", "driver starts",
+               "steps made again", "equal", "good", "seconds"]  # fmt: skip
+    lines = [
+        "# Fine-tuning under fire",
+        "",
+        f"{figures['date']}, {figures['device']}: {figures['runs']} runs of {figures['steps']} "
+        f"steps, a checkpoint every {EVERY}; {figures['broken']} broken. `equal`: `bits` where "
+        "the adapter is that of the undisturbed run to the bit, else the largest relative "
+        "difference of a loss.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|" + " --- |" * len(columns),
+        *("| " + " | ".join(map(str, asdict(r).values())) + " |" for r in results),
+    ]
+    (out / "chaos_finetune.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
