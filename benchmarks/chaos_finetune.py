@@ -91,6 +91,7 @@ class Place:
         own = {
             "zero": zero, "workers": workers, "steps": steps, "checkpoint_every": EVERY,
             "batch_size": 12, "micro_batch_size": 1, "precision": "fp32", "max_failures": 3,
+            "lr": 2e-4,
             "lora": {"dropout": 0.0 if self.arguments.no_dropout else 0.05},
         }  # fmt: skip
         return [

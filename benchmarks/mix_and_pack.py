@@ -43,7 +43,7 @@ def main() -> None:
         return
     work = Path(tempfile.mkdtemp(prefix="mix-and-pack-"))
     try:
-        _prepare(arguments, work)
+        prepare(arguments, work)
         runs: dict[str, list[dict[str, Any]]] = {"ours": [], "trl": []}
         for turn in range(arguments.repeats):
             for side in sorted(runs, reverse=bool(turn % 2)):
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(arguments: argparse.Namespace, work: Path) -> None:
+def prepare(arguments: argparse.Namespace, work: Path) -> None:
     """The two tables that both sides read, in the layout that stages hand to each other."""
     from delia_ray.artifacts import open_storage
     from delia_ray.ingest.parse import Job, parse_file

@@ -205,6 +205,20 @@ class _Training:
                     merge(self.path, adapter, tokens, merged)
                     out.upload(adapter, "adapter")
                 out.upload(merged, "merged")
+                self._write_communication(out)
                 out.write_table(CURVE, conform(self.curve, METRIC_POINT))
         dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
         self.engine.destroy()
+
+    def _write_communication(self, out: Folder) -> None:
+        """``communication.json``: calls and seconds of each collective operation of rank 0, its
+        waiting for others included; where ``deepspeed.comms_logger`` is on."""
+        from deepspeed.comm.comm import comms_logger
+
+        if not comms_logger.enabled:
+            return
+        found = {}
+        for operation, sizes in comms_logger.get_raw_data().items():
+            times = [ms for _, latencies, *_ in sizes.values() for ms in latencies]
+            found[operation] = {"calls": len(times), "seconds": sum(times) / 1000}
+        out.write_json("communication.json", found)

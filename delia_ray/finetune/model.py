@@ -13,6 +13,7 @@ import torch
 from peft import (
     LoraConfig,
     get_peft_model,
+    get_peft_model_state_dict,
     load_peft_weights,
     set_peft_model_state_dict,
 )
@@ -142,13 +143,19 @@ def _go_on(model: Any, adapter: str, indices: dict[str, list[int]] | None) -> An
         )
     config.trainable_token_indices, config.inference_mode = indices, False
     tuned = get_peft_model(model, config)
-    told = set_peft_model_state_dict(tuned, weights)
-    missing = [n for n in told.missing_keys if "lora_" in n]
-    if told.unexpected_keys or missing:
+    # PEFT wants a value for every row; those that the adapter does not know begin as ours do.
+    known = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    weights = {n: v for n, v in known.items() if "lora_" not in n} | weights
+    try:
+        told = set_peft_model_state_dict(tuned, weights)
+        missing = [n for n in told.missing_keys if "lora_" in n]
+        wrong = f"lacks {missing[:3]}" if missing else f"has {told.unexpected_keys[:3]} too many"
+    except RuntimeError as problem:  # other shapes
+        missing, wrong = ["all"], str(problem).splitlines()[1].strip()
+    if missing or told.unexpected_keys:
         raise UserError(
-            f"finetune.adapter={adapter} does not fit the model: it has "
-            f"{told.unexpected_keys[:3]} which the model lacks, and lacks {missing[:3]}; is "
-            "`model` the one that it was trained on?"
+            f"finetune.adapter={adapter} does not fit the model ({wrong}); is `model` the one that "
+            "it was trained on?"
         )
     return tuned
 

@@ -70,6 +70,7 @@ def _missing(stage: StageRun, arm: str) -> bool:
 
 
 def _train(stage: StageRun) -> None:
+    from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -80,25 +81,35 @@ def _train(stage: StageRun) -> None:
     gpus = own.gpus_per_worker
     gpus = (1.0 if runtime.has_gpu() else 0.0) if gpus is None else gpus
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"job": Job(stage.config, stage.inputs["mix"], stage.out)},
-        scaling_config=ScalingConfig(
-            num_workers=(own.min_workers, own.workers) if own.min_workers else own.workers,
-            use_gpu=gpus > 0,
-            resources_per_worker=resources,
-        ),
-        run_config=RunConfig(
-            storage_path=str(stage.out),
-            name="train",
-            failure_config=FailureConfig(max_failures=own.max_failures),
-        ),
-    )
+
+    def fit() -> None:
+        TorchTrainer(
+            _worker,
+            train_loop_config={"job": Job(stage.config, stage.inputs["mix"], stage.out)},
+            scaling_config=ScalingConfig(
+                num_workers=(own.min_workers, own.workers) if own.min_workers else own.workers,
+                use_gpu=gpus > 0,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(
+                storage_path=str(stage.out),
+                name="train",
+                failure_config=FailureConfig(max_failures=own.max_failures),
+            ),
+        ).fit()
+
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(stage, stop))
     watcher.start()
     try:
-        trainer.fit()
+        for left in reversed(range(own.max_failures + 1)):
+            try:
+                fit()
+                break
+            except RayActorError:  # Ray Train restarts workers, but nobody its controller
+                if not left:
+                    raise
+                print("Ray Train's controller died; training goes on with another", flush=True)
     finally:
         stop.set()
         watcher.join()

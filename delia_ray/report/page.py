@@ -131,7 +131,7 @@ def context(found: Found) -> dict[str, Any]:
         "confidence": f"{scores['confidence']:.0%}",
         "resamples": scores["resamples"],
         "signatures": scores["signatures"],
-        "plots": [Markup(p) for p in loss_plots(found.curves, arms)],
+        "plots": [(Markup(p), text) for p, text in training_plots(found.curves, arms)],
         "training": _tables(counts["finetune"]),
         "mix": mix_tables(counts["mix"]),
         "answers": tally(r["reason"] for r in found.answers),
@@ -208,18 +208,30 @@ def comparison(scores: Mapping[str, Any]) -> list[Line]:
     return sorted(lines, key=lambda line: line.kind != "mean")
 
 
-def loss_plots(curves: Mapping[str, Sequence[Row]], arms: Sequence[str]) -> list[str]:
-    """All rows together, then downstream and diverse rows apart; a plot without data is
-    left out."""
+CURVES = (
+    ("loss", "Loss of each arm over all its rows", ("loss",), "loss per supervised token",
+     "All rows of each arm. Thin: each step; thick: moving average."),
+    ("kinds", "Loss on downstream rows (solid) and on diverse rows (dashed)",
+     ("loss_downstream", "loss_diverse"), "loss per supervised token",
+     "Downstream rows and diverse rows apart."),
+    ("distance", "Distance of the special tokens' state to that of their description",
+     ("token_distance",), "L2 distance of the last state",
+     "How far a prompt with the special token leaves the model from where the same prompt with "
+     "the token's description leaves it: the paper's state-space curve."),
+    ("cosine", "Cosine of the gradients of downstream and diverse rows", ("gradient_cosine",),
+     "cosine",
+     "The angle between what downstream rows and diverse rows ask of the weights, on the same few "
+     "rows all the time: the buffering effect."),
+)  # fmt: skip
+"""Name, title, columns of METRIC_POINT, vertical axis and caption of each training plot."""
+
+
+def training_plots(
+    curves: Mapping[str, Sequence[Row]], arms: Sequence[str]
+) -> list[tuple[str, str]]:
+    """(drawing, caption) of each of ``CURVES`` that has data."""
     drawings = []
-    for name, title, keys in (
-        ("loss", "Loss of each arm over all its rows", ("loss",)),
-        (
-            "kinds",
-            "Loss on downstream rows (solid) and on diverse rows (dashed)",
-            ("loss_downstream", "loss_diverse"),
-        ),
-    ):
+    for name, title, keys, axis, caption in CURVES:
         series: list[plots.Series] = []
         for arm, points in curves.items():
             for key in keys:
@@ -227,11 +239,11 @@ def loss_plots(curves: Mapping[str, Sequence[Row]], arms: Sequence[str]) -> list
                 if not some:
                     continue
                 steps, values = zip(*some, strict=True)
-                suffix = key.removeprefix("loss").replace("_", ", ", 1)
+                suffix = key.removeprefix("loss").replace("_", ", ", 1) if "loss" in key else ""
                 colour = f"var(--arm-{arms.index(arm)})"
                 series.append((arm + suffix, steps, values, colour, key == "loss_diverse"))
         if series:
-            drawings.append(plots.loss_plot(name, title, series))
+            drawings.append((plots.loss_plot(name, title, series, y=axis), caption))
     return drawings
 
 

@@ -68,7 +68,7 @@ def loss_plot(
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
                 axes.yaxis.set_minor_formatter(lambda value, _: "")
-            else:
+            elif not drawn or min(drawn) >= 0:
                 axes.set_ylim(bottom=0)
             axes.set_xlabel(x)
             axes.set_ylabel(y)

@@ -5,6 +5,7 @@ a Ray Train run for each would take half a minute.
 """
 
 import contextlib
+import multiprocessing
 import os
 import socket
 from collections.abc import Sequence
@@ -44,7 +45,9 @@ def run_gang(world: int, jobs: Sequence[tuple[Job, int | None]]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_rank, (world, port, list(jobs)), nprocs=world)
+    # The gangs fork from a process that has imported everything once.
+    multiprocessing.set_forkserver_preload(["delia_ray.finetune.loop", "deepspeed", "peft"])
+    mp.start_processes(_rank, (world, port, list(jobs)), nprocs=world, start_method="forkserver")
 
 
 def _rank(rank: int, world: int, port: int, jobs: list[tuple[Job, int | None]]) -> None:

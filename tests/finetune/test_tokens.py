@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from delia_ray.config import Finetune, Lora
@@ -128,3 +128,54 @@ def test_the_rate_falls_to_zero_where_it_should() -> None:
     cosine = Finetune(lr=1.0, warmup_steps=2, schedule="cosine")
     assert rate(4, 6, cosine) == pytest.approx(0.5)
     assert rate(5, 6, cosine) < 0.25
+
+
+def _foreign(path: str, folder: Path, **settings) -> None:
+    """A LoRA adapter made by PEFT alone."""
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    config = LoraConfig(task_type="CAUSAL_LM", r=3, target_modules=["q_proj"], **settings)
+    tuned = get_peft_model(model, config)
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    tuned.save_pretrained(folder)
+
+
+def test_an_adapter_made_elsewhere_goes_on_here(tmp_path, make_model, tied) -> None:
+    path = str(make_model(tmp_path / "base", tied=tied))
+    _foreign(path, tmp_path / "theirs", lora_alpha=6)
+    plain = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    theirs = PeftModel.from_pretrained(plain, tmp_path / "theirs").eval()
+    model, tokenizer = load_base(path, TOKENS, torch.float32)
+    initialise_rows(model, path, tokenizer, TOKENS, "random", seed=0)
+    ours = attach(model, tokenizer, TOKENS, Finetune(adapter=str(tmp_path / "theirs"))).eval()
+    probe = torch.tensor([tokenizer("say this")["input_ids"]])
+    known = len(AutoTokenizer.from_pretrained(path))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(input_ids=probe).logits[..., :known], theirs(input_ids=probe).logits[..., :known]
+        )
+    before = {n: p.detach().clone() for n, p in ours.named_parameters() if p.requires_grad}
+    _train_a_little(ours.train(), tokenizer)
+    after = {n: p for n, p in ours.named_parameters() if p.requires_grad}
+    assert all((after[n] != v).any() for n, v in before.items()), "all of it is trained on"
+    ours.save_pretrained(tmp_path / "ours", save_embedding_layers=False)
+    again, _ = load_base(path, TOKENS, torch.float32)
+    attach(again, tokenizer, TOKENS, Finetune(adapter=str(tmp_path / "ours")))
+
+
+def test_adapters_that_cannot_go_on_say_why(tmp_path, make_model) -> None:
+    path = str(make_model(tmp_path / "base"))
+    _foreign(path, tmp_path / "rows", trainable_token_indices={"embed_tokens": [5]})
+    _foreign(path, tmp_path / "good")
+    other = str(make_model(tmp_path / "other", hidden=64))
+    (tmp_path / "empty").mkdir()
+    for base, name, message in (
+        (path, "rows", r"rows of tokens \{'embed_tokens': \[5\]\}"),
+        (path, "empty", "not a PEFT LoRA adapter"),
+        (other, "good", "does not fit the model"),
+    ):
+        model, tokenizer = load_base(base, TOKENS, torch.float32)
+        with pytest.raises(UserError, match=message):
+            attach(model, tokenizer, TOKENS, Finetune(adapter=str(tmp_path / name)))

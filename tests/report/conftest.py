@@ -118,7 +118,12 @@ def write(root: Folder, seconds: float = 61.5, text: str = EVIL) -> StageRun:
         points = [
             {
                 "step": s, "loss": 2.0 / s, "loss_downstream": 1.0 / s, "loss_diverse": diverse,
-                "lr": 1e-4, "grad_norm": None, "supervised_tokens": 9, "seconds": seconds,
+                "lr": 1e-4, "grad_norm": None, "tokens": 12, "supervised_tokens": 9,
+                "supervised_downstream": 3, "regularisation": None, "seconds": seconds,
+                "checkpoint_seconds": None, "memory_gib": 0.5, "mfu": None,
+                "token_distance": 22.0 / s if s % 10 == 0 else None,
+                "gradient_cosine": 0.1 - s / 100 if s % 10 == 0 else None,
+                "gradient_norm_downstream": None, "gradient_norm_diverse": None,
             }
             for s in range(1, 31)
         ]  # fmt: skip

@@ -63,7 +63,7 @@ def test_page_is_well_formed_and_complete(page: str) -> None:
         "provenance",
     ):  # fmt: skip
         assert section in ids
-    assert sum(tag == "svg" for tag, _ in parsed.tags) == 3
+    assert sum(tag == "svg" for tag, _ in parsed.tags) == 5
     assert "+0.29" in text
     assert "[+0.10, +0.40]" in text
     assert "Turn the words round, please." in text
