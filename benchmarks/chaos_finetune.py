@@ -90,7 +90,7 @@ class Place:
         steps = self.arguments.steps
         own = {
             "zero": zero, "workers": workers, "steps": steps, "checkpoint_every": EVERY,
-            "batch_size": 12, "micro_batch_size": 1, "precision": "fp32", "max_failures": 3,
+            "batch_size": 48, "micro_batch_size": 4, "precision": "fp32", "max_failures": 3,
             "lr": 2e-4,
             "lora": {"dropout": 0.0 if self.arguments.no_dropout else 0.05},
         }  # fmt: skip
@@ -182,11 +182,14 @@ def _run(
     began, (zero, workers) = time.monotonic(), shape
     storage = place.fresh(f"run-{number}")
     driver = place.start(storage, zero, workers)
-    target = rng.randrange(EVERY // 2, place.arguments.steps - EVERY // 2)
+    # What is told of the steps is a second old, so not the last ones.
+    target = rng.randrange(EVERY // 2, place.arguments.steps - 2 * EVERY)
     while _step(storage) < target and driver.poll() is None:
         if time.monotonic() - began > LIMIT:
             sys.exit(f"no step {target} within {LIMIT:g} s\n{_tail(storage)}")
         time.sleep(0.02)
+    if driver.poll() is not None:
+        sys.exit(f"{storage}: ended before anything was killed; take more --steps")
     died, starts, after = _kill(kind, driver), 1, workers
     at = _step(storage)
     if kind == "driver":

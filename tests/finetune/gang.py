@@ -8,7 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.distributed as dist
@@ -42,22 +42,35 @@ def run_gang(world: int, jobs: Sequence[tuple[Job, int | None]]) -> None:
     Raises:
         ProcessRaisedException: one failed.
     """
+    start_gang(world, _train_all, list(jobs))
+
+
+def start_gang(world: int, work: Callable[..., None], *arguments: Any) -> None:
+    """``work(*arguments)`` on ``world`` processes of one process group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # The gangs fork from a process that has imported everything once.
     multiprocessing.set_forkserver_preload(["delia_ray.finetune.loop", "deepspeed", "peft"])
-    mp.start_processes(_rank, (world, port, list(jobs)), nprocs=world, start_method="forkserver")
+    mp.start_processes(
+        _rank, (world, port, work, arguments), nprocs=world, start_method="forkserver"
+    )
 
 
-def _rank(rank: int, world: int, port: int, jobs: list[tuple[Job, int | None]]) -> None:
+def _rank(
+    rank: int, world: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank),
         WORLD_SIZE=str(world), DS_ACCELERATOR="cpu",
     )  # fmt: skip
     dist.init_process_group("gloo", rank=rank, world_size=world)
+    work(*arguments)
+    dist.destroy_process_group()
+
+
+def _train_all(jobs: list[tuple[Job, int | None]]) -> None:
     for job, stop in jobs:
         with contextlib.suppress(Stopped):
             train(job, Breaking(job.out / "checkpoints", stop))
         dist.barrier()
-    dist.destroy_process_group()

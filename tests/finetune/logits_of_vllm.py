@@ -34,7 +34,21 @@ def main(out: str, ids: str, *folders: str) -> None:
         # Line i holds the logits of what follows the tokens before it; the first has none.
         lines = answer.prompt_logprobs[1:]
         found[folder] = np.array([[line[i].logprob for i in sorted(line)] for line in lines])
-    np.savez(out, **found)
+    np.savez(out, refusal=_refusal(folders[0].replace("merged", "adapter")), **found)
+
+
+def _refusal(adapter: str) -> str:
+    """What vLLM's loader of adapters says of one with trained token rows."""
+    from vllm.lora.lora_model import LoRAModel
+    from vllm.lora.peft_helper import PEFTHelper
+
+    helper = PEFTHelper.from_local_dir(adapter, 128)
+    modules = {"q_proj", "k_proj", "v_proj", "o_proj", "embed_tokens", "lm_head"}
+    try:
+        LoRAModel.from_local_checkpoint(adapter, modules, helper, device="cpu")
+    except ValueError as problem:
+        return str(problem)
+    return ""
 
 
 def _config(folder: str) -> Any:

@@ -13,13 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from delia_ray.artifacts import open_storage
+from delia_ray.config import Finetune
+from delia_ray.finetune.engine import make_engine
 from delia_ray.finetune.loop import Job
-from tests.finetune.gang import run_gang
+from delia_ray.finetune.model import attach, load_base
+from delia_ray.finetune.objective import Objective
+from tests.finetune.gang import run_gang, start_gang
 from tests.finetune.helpers import TOKENS, changed, prepare
 
 SIDES = ("tied", "untied")
@@ -118,6 +123,31 @@ def test_only_the_declared_rows_and_lora_changed(lives, life) -> None:
         torch.testing.assert_close(rows[name], side.weight[[known, known + 1]])
         others = side.weight[known + 2 :]
         assert torch.equal(others, others[:1].expand_as(others)), "padding rows stay the mean"
+
+
+def test_vllm_still_refuses_adapters_with_trained_rows(served) -> None:
+    """Else ``result.merge`` is not needed for vLLM any more (vLLM 0.32.0, 2026-11-21)."""
+    assert "trainable_tokens_delta" in str(served["refusal"])
+
+
+def _save_by_peft(base: str, folder: Path) -> None:
+    """Under ZeRO-3, the way PEFT's documentation shows, every rank in step."""
+    settings = Finetune(zero=3, precision="fp32", deepspeed=SPREAD)
+    model, tokenizer = load_base(base, TOKENS, torch.float32)
+    model = attach(model, tokenizer, TOKENS, settings)
+    engine = make_engine(Objective(model), settings, dist.get_world_size(), 1)
+    if dist.get_rank() == 0:
+        engine.module.model.save_pretrained(folder, save_embedding_layers=False)
+    dist.barrier()
+
+
+def test_peft_still_loses_what_zero_3_spread(tmp_path, make_model) -> None:
+    """Else ``result.save_adapter`` need not gather (peft 0.21.2, deepspeed 0.19.8,
+    2026-11-21)."""
+    base = str(make_model(tmp_path / "base"))
+    start_gang(2, _save_by_peft, base, tmp_path / "adapter")
+    saved = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert [n for n, v in saved.items() if v.numel() == 0], "what was spread is empty"
 
 
 @pytest.mark.parametrize("side", SIDES)
