@@ -26,9 +26,9 @@ demo: $(STAMP)
 	$(BIN)/delia run jobs/recipes/demo.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
-# Twenty runs of the synthesis, each with something killed; more than half an hour.
+# Twenty runs each of synthesis and fine-tuning, with something killed in each; an hour.
 chaos: $(STAMP)
 	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
 	$(BIN)/python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results

@@ -162,7 +162,7 @@ def test_killed_in_every_long_stage_it_ends_the_same(
     _wait_until(first, lambda: any((place / "killed" / "cache").rglob("part-*.parquet")), 300)
     _kill_engine(first)  # survived within the run; what follows kills the driver
     points: list[Callable[[], bool]] = [
-        lambda: any(run.glob("finetune/*/train/common_step_*/curve.json")),
+        lambda: any(run.glob("finetune/*/checkpoints/common-*/whole.json")),
         lambda: any(run.glob("finetune/*/manifest.json")),
     ]
     created: dict[str, list[dict[str, Any]]] = {}
