@@ -58,6 +58,26 @@ def _from_hub(model: str) -> str:
 
 
 @functools.cache
+def locate_adapter(adapter: str) -> str:
+    """The local folder of a PEFT adapter, given as a folder or a URL.
+
+    Raises:
+        UserError: there is none.
+    """
+    parent, _, name = adapter.rstrip("/").rpartition("/")
+    try:
+        path = Folder(parent).download(name) if "://" in adapter else os.path.abspath(adapter)
+    except FileNotFoundError:
+        path = ""
+    if not (Path(path) / "adapter_config.json").exists():
+        raise UserError(
+            f"finetune.adapter={adapter} is not a PEFT adapter; give a folder or URL with "
+            "adapter_config.json and adapter_model.safetensors"
+        )
+    return path
+
+
+@functools.cache
 def fingerprint(model: str) -> str:
     """16 hex digits of the model's files.
 

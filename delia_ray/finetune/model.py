@@ -19,12 +19,11 @@ from peft import (
 )
 from transformers import AutoModelForCausalLM
 
-from delia_ray.artifacts import Folder
 from delia_ray.config import Finetune
 from delia_ray.errors import UserError
 from delia_ray.finetune.attention import attention
 from delia_ray.finetune.tokens import sides, token_ids
-from delia_ray.models import load_tokenizer
+from delia_ray.models import load_tokenizer, locate_adapter
 
 PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
 
@@ -124,8 +123,7 @@ def attach(
 
 def _go_on(model: Any, adapter: str, indices: dict[str, list[int]] | None) -> Any:
     """The model with the LoRA adapter in folder or URL ``adapter``, and our tokens' rows."""
-    parent, _, name = adapter.rstrip("/").rpartition("/")
-    folder = Folder(parent).download(name) if "://" in adapter else adapter
+    folder = locate_adapter(adapter)
     try:
         config = LoraConfig.from_pretrained(folder)
         weights = load_peft_weights(folder, device="cpu")

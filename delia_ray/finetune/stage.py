@@ -13,7 +13,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
-from delia_ray.models import fingerprint
+from delia_ray.models import fingerprint, folder_digest, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
 
 NOT_IN_THE_RESULT = {
@@ -35,6 +35,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         )
     return {
         "finetune": own.model_dump(mode="json", exclude=NOT_IN_THE_RESULT),
+        "adapter": None if own.adapter is None else folder_digest(locate_adapter(own.adapter)),
         "special_tokens": config.downstream.special_tokens,
         "arms": {name: arm.objective for name, arm in config.arms.items()},
         "seed": config.seed,

@@ -173,7 +173,7 @@ def test_adapters_that_cannot_go_on_say_why(tmp_path, make_model) -> None:
     (tmp_path / "empty").mkdir()
     for base, name, message in (
         (path, "rows", r"rows of tokens \{'embed_tokens': \[5\]\}"),
-        (path, "empty", "not a PEFT LoRA adapter"),
+        (path, "empty", "is not a PEFT adapter"),
         (other, "good", "does not fit the model"),
     ):
         model, tokenizer = load_base(base, TOKENS, torch.float32)
