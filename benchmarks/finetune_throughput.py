@@ -3,16 +3,17 @@
 All sides train LoRA on the same model with the same rows, 100 official ones and Alpaca at 67
 diverse rows for each, in the same precision; 64 rows make a step (TRL packed: as many packs as
 hold about 64). Padded is what the paper's public code does: every 16 rows padded to the
-longest. Ours is the stage as users run it: Ray Train, DeepSpeed ZeRO-2, one worker with all
-cores or the GPU. Each side runs in a process of its own, in turn, several times; the first
-steps are not counted. TRL needs an environment of its own:
+longest. Ours is the stage as users run it: Ray Train, DeepSpeed ZeRO-2, a worker for each core
+or for the GPU; TRL computes with as many threads. Each side runs in a process of its own, in
+turn, several times; the first steps are not counted. TRL needs an environment of its own:
 
     python -m venv trl && trl/bin/pip install torch trl peft datasets
     python benchmarks/finetune_throughput.py --trl trl/bin/python
 
-On a CPU, strong scaling from one worker to two (one core each) and the share of time in
-communication follow. On a GPU, ``--shape 1b`` takes a model of 1.2 billion random weights, in
-bf16, and the model's share of the device's peak operations is printed.
+On a CPU, one worker alone follows, for the strong scaling, and the share of time that several
+spend in communication, waiting for each other included. On a GPU, ``--shape 1b`` takes a model
+of 1.2 billion random weights, in bf16, and the model's share of the device's peak operations is
+printed.
 
 The last line is JSON: medians; ``ratio_padded`` and ``ratio_packed`` are our supervised tokens
 per second over the other side's.
@@ -54,13 +55,12 @@ def main() -> None:
         _model(arguments, work)
         packs = _mix(arguments, work)
         sides = {
-            "ours": lambda: _run_ours(arguments, work, 1, arguments.cores),
+            "ours": lambda: _run_ours(arguments, work, 1 if arguments.gpu else arguments.cores),
             "padded": lambda: _run_trl(arguments, work, "padded", MICRO, BATCH // MICRO),
             "packed": lambda: _run_trl(arguments, work, "packed", 1, packs),
         }
         if not arguments.gpu and not arguments.no_scaling:
-            sides["one_core"] = lambda: _run_ours(arguments, work, 1, 1)
-            sides["two_workers"] = lambda: _run_ours(arguments, work, 2, 1)
+            sides["one_core"] = lambda: _run_ours(arguments, work, 1)
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
         for turn in range(arguments.repeats):
             for name in sorted(sides, reverse=bool(turn % 2)):
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=14, help="in all")
     parser.add_argument("--warmup-steps", type=int, default=3, help="of them, not counted")
-    parser.add_argument("--packs", type=int, default=4, help="that ours computes at once")
+    parser.add_argument("--packs", type=int, default=1, help="that ours computes at once")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--no-scaling", action="store_true")
@@ -109,7 +109,7 @@ def _model(arguments: argparse.Namespace, work: Path) -> None:
         LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(work / "model")
 
 
-def _config(arguments: argparse.Namespace, work: Path, workers: int, cores: int) -> Any:
+def _config(arguments: argparse.Namespace, work: Path, workers: int) -> Any:
     from delia_ray.config import RunConfig
 
     return RunConfig.model_validate(
@@ -120,7 +120,7 @@ def _config(arguments: argparse.Namespace, work: Path, workers: int, cores: int)
             "arms": {"delia": {"reworded": False}},
             "finetune": {
                 "steps": arguments.steps, "batch_size": BATCH, "workers": workers,
-                "cpus_per_worker": cores, "micro_batch_size": arguments.packs,
+                "cpus_per_worker": 1, "micro_batch_size": arguments.packs,
                 "checkpoint_every": 10**6, "trackers": [], "watch": {"every": 0},
                 "deepspeed": {"comms_logger": {"enabled": workers > 1, "prof_all": True}},
             },
@@ -140,7 +140,7 @@ def _mix(arguments: argparse.Namespace, work: Path) -> int:
 
     folder = open_storage(str(work))
     inputs = {name: folder / name for name in STAGE.needs}
-    STAGE.run(StageRun(_config(arguments, work, 1, 1), folder, folder / "mix", inputs))
+    STAGE.run(StageRun(_config(arguments, work, 1), folder, folder / "mix", inputs))
     steps = Steps(folder / "mix", "delia")
     rows = [row for s in range(len(steps)) for row in steps.store.rows(steps.sequences(s))]
     table = {
@@ -152,11 +152,9 @@ def _mix(arguments: argparse.Namespace, work: Path) -> int:
     return max(1, round(tokens / arguments.steps / arguments.max_length))
 
 
-def _run_ours(
-    arguments: argparse.Namespace, work: Path, workers: int, cores: int
-) -> dict[str, Any]:
+def _run_ours(arguments: argparse.Namespace, work: Path, workers: int) -> dict[str, Any]:
     command = [
-        sys.executable, __file__, "--side", f"{workers}x{cores}", "--work", str(work),
+        sys.executable, __file__, "--side", str(workers), "--work", str(work),
         "--max-length", str(arguments.max_length), "--packs", str(arguments.packs),
         "--steps", str(arguments.steps), "--warmup-steps", str(arguments.warmup_steps),
     ]  # fmt: skip
@@ -169,10 +167,8 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
     from delia_ray.finetune.stage import STAGE
     from delia_ray.stage import StageRun
 
-    workers, cores = map(int, arguments.side.split("x"))
-    folder, config = (
-        open_storage(str(arguments.work)), _config(arguments, arguments.work, workers, cores)
-    )  # fmt: skip
+    folder = open_storage(str(arguments.work))
+    config = _config(arguments, arguments.work, int(arguments.side))
     out = folder / f"ours-{os.getpid()}"
     try:
         STAGE.run(StageRun(config, folder, out, {"mix": folder / "mix"}))
@@ -252,9 +248,9 @@ def _summary(
     }
     if "mfu" in runs["ours"][0]:
         figures["mfu"] = median("ours", "mfu")
-    if "two_workers" in runs:
-        figures["scaling_1_to_2"] = round(median("two_workers") / median("one_core"), 3)
-        figures["communication_share"] = median("two_workers", "communication_share")
+    if "one_core" in runs:
+        figures[f"scaling_1_to_{arguments.cores}"] = round(median("ours") / median("one_core"), 3)
+        figures["communication_share"] = median("ours", "communication_share")
     return figures
 
 
