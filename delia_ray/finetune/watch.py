@@ -31,11 +31,14 @@ class Watch:
         down, other = (np.flatnonzero(steps.downstream == kind)[:rows] for kind in (True, False))
         # The same rows for every arm, also for one that trains on no diverse rows.
         self.sides = [_share(steps, own, rank, world) for own in (down, other) if len(own)]
-        prompts = []
-        for row in steps.store.rows(np.flatnonzero(steps.downstream)):
+        # A token without a description has nothing to be near to.
+        tokens = {token: words for token, words in tokens.items() if words}
+        prompts: list[tuple[Ids, Ids]] = []
+        for position in np.flatnonzero(steps.downstream) if tokens else ():
+            row = steps.store.row(int(position))
             ids = row["input_ids"][: int(row["supervised"].argmax())].astype(np.int64)
-            if (described := _described(ids, tokens)) is not None:
-                prompts.append((ids, described))
+            if np.isin(ids, list(tokens)).any():
+                prompts.append((ids, _described(ids, tokens)))
             if len(prompts) == rows:
                 break
         own = [ids for pair in prompts for ids in pair]
@@ -88,10 +91,9 @@ def _share(steps: Steps, rows: Ids, rank: int, world: int) -> tuple[Micro, int]:
     return micro, int(steps.supervised[rows].sum())
 
 
-def _described(ids: Ids, tokens: dict[int, list[int]]) -> Ids | None:
-    """``ids`` with every declared token's description in its place; None without any."""
-    parts = [tokens.get(int(i)) or [int(i)] for i in ids]
-    return np.concatenate(parts) if any(int(i) in tokens and tokens[int(i)] for i in ids) else None
+def _described(ids: Ids, tokens: dict[int, list[int]]) -> Ids:
+    """``ids`` with every declared token's description in its place."""
+    return np.concatenate([tokens.get(int(i), [int(i)]) for i in ids]).astype(np.int64)
 
 
 def _beside(documents: list[Ids], flat: bool) -> tuple[Micro, tuple[list[int], list[int]]]:
