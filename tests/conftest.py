@@ -79,3 +79,20 @@ def make_model() -> Callable[..., Path]:
         return folder
 
     return build
+
+
+LONG = (
+    "test_end_to_end", "synthesize/test_chaos", "finetune/test_chaos", "test_token_life",
+    "test_resume", "finetune/test_stage",
+)  # fmt: skip
+"""Files that take minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that two processes end at about the same time."""
+
+    def place(item: pytest.Item) -> int:
+        found = [i for i, name in enumerate(LONG) if name in item.nodeid]
+        return found[0] if found else len(LONG)
+
+    items.sort(key=place)
