@@ -56,13 +56,17 @@ def loss_plot(
         "font.size": 11,
     }
     with matplotlib.rc_context(style):
-        figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+        many = len(series) > 6  # a long legend takes room of its own
+        lines = -(-len(series) // 2) if many else 0
+        figure, axes = plt.subplots(figsize=(6.4, 3.6 + 0.2 * lines), layout="constrained")
         try:
             for (label, steps, values, _, dashed), colour in zip(series, stand_ins, strict=True):
                 steps, values = thin(steps, values)
                 kind = (0, (4, 2)) if dashed else "-"
-                axes.plot(steps, values, color=colour, lw=0.8, alpha=0.22)
-                axes.plot(steps, smooth(values), color=colour, lw=2, ls=kind, label=label)
+                if len(values) >= 30:  # of fewer an average would hide where they begin
+                    axes.plot(steps, values, color=colour, lw=0.8, alpha=0.22)
+                    values = smooth(values)
+                axes.plot(steps, values, color=colour, lw=2, ls=kind, label=label)
             drawn = [v for s in series for v in s[2]]
             if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30:
                 axes.set_yscale("log")
@@ -80,7 +84,8 @@ def loss_plot(
                     frameon=False,
                     loc="lower center",
                     bbox_to_anchor=(0.5, 1.0),
-                    ncols=min(3, len(series)),
+                    ncols=2 if many else min(3, len(series)),
+                    fontsize=9 if many else 11,
                 )
             sink = io.StringIO()
             nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
