@@ -57,15 +57,16 @@ def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:
     cpus = resources.get("CPU", 0)
     gpus = resources.get("GPU", 0)
     train = config.finetune
-    if (need := train.workers * train.cpus_per_worker) > cpus:
+    workers = train.min_workers or train.workers
+    if (need := workers * train.cpus_per_worker) > cpus:
         raise UserError(
-            f"finetune.workers={train.workers} x finetune.cpus_per_worker="
+            f"finetune.workers={workers} x finetune.cpus_per_worker="
             f"{train.cpus_per_worker} need {need} CPUs, the cluster has {cpus:g}; lower them, "
             "raise cluster.num_cpus, or join a larger cluster"
         )
-    if (gpus_wanted := (train.gpus_per_worker or 0) * train.workers) > gpus:
+    if (gpus_wanted := (train.gpus_per_worker or 0) * workers) > gpus:
         raise UserError(
-            f"finetune.gpus_per_worker={train.gpus_per_worker} x {train.workers} workers need "
+            f"finetune.gpus_per_worker={train.gpus_per_worker} x {workers} workers need "
             f"{gpus_wanted:g} GPUs, the cluster has {gpus:g}"
         )
     engine = config.synthesize.engine

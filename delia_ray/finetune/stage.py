@@ -111,6 +111,9 @@ def _train(stage: StageRun) -> None:
                 if not left:
                     raise
                 print("Ray Train's controller died; training goes on with another", flush=True)
+                # Its workers' CPUs stay taken as long as this driver is connected.
+                runtime.disconnect()
+                runtime.connect(stage.config)
     finally:
         stop.set()
         watcher.join()
