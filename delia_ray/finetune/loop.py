@@ -104,7 +104,7 @@ class _Training:
         if self.rank == 0:
             out, name = self.job.out / self.arm, self.job.config.name
             trackers = open_trackers(self.settings.trackers, out, name, self.arm)
-        told = 0.0
+        told, before = 0.0, _communication()
         for step in range(self.start, len(self.steps)):
             self._seed(step)
             point = self._step(step) | self._look(step)
@@ -121,6 +121,11 @@ class _Training:
                 point["checkpoint_seconds"] = time.monotonic() - began
         for tracker in trackers:
             tracker.close()
+        none = {"calls": 0.0, "seconds": 0.0}
+        self.spoken = {  # in the steps: starting and ending have operations of their own
+            name: {key: value - before.get(name, none)[key] for key, value in after.items()}
+            for name, after in _communication().items()
+        }
         self._finish()
 
     def _seed(self, step: int) -> None:
@@ -205,20 +210,20 @@ class _Training:
                     merge(self.path, adapter, tokens, merged)
                     out.upload(adapter, "adapter")
                 out.upload(merged, "merged")
-                self._write_communication(out)
+                if self.spoken:
+                    out.write_json("communication.json", self.spoken)
                 out.write_table(CURVE, conform(self.curve, METRIC_POINT))
         dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
         self.engine.destroy()
 
-    def _write_communication(self, out: Folder) -> None:
-        """``communication.json``: calls and seconds of each collective operation of rank 0, its
-        waiting for others included; where ``deepspeed.comms_logger`` is on."""
-        from deepspeed.comm.comm import comms_logger
 
-        if not comms_logger.enabled:
-            return
-        found = {}
-        for operation, sizes in comms_logger.get_raw_data().items():
-            times = [ms for _, latencies, *_ in sizes.values() for ms in latencies]
-            found[operation] = {"calls": len(times), "seconds": sum(times) / 1000}
-        out.write_json("communication.json", found)
+def _communication() -> dict[str, dict[str, float]]:
+    """Calls and seconds of each collective operation of this rank so far, its waiting for others
+    included; empty unless ``deepspeed.comms_logger`` is on."""
+    from deepspeed.comm.comm import comms_logger
+
+    found: dict[str, dict[str, float]] = {}
+    for operation, sizes in comms_logger.get_raw_data().items() if comms_logger.enabled else ():
+        times = [ms for _, latencies, *_ in sizes.values() for ms in latencies]
+        found[operation] = {"calls": len(times), "seconds": sum(times) / 1000}
+    return found
