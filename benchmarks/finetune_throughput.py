@@ -10,8 +10,7 @@ turn, several times; the first steps are not counted. TRL needs an environment o
     python -m venv trl && trl/bin/pip install torch trl peft datasets
     python benchmarks/finetune_throughput.py --trl trl/bin/python
 
-On a CPU, one worker alone follows, for the strong scaling, and the share of time that several
-spend in communication, waiting for each other included. On a GPU, ``--shape 1b`` takes a model
+On a CPU, one worker alone follows, for the strong scaling. On a GPU, ``--shape 1b`` takes a model
 of 1.2 billion random weights, in bf16, and the model's share of the device's peak operations is
 printed.
 
@@ -122,7 +121,6 @@ def _config(arguments: argparse.Namespace, work: Path, workers: int) -> Any:
                 "steps": arguments.steps, "batch_size": BATCH, "workers": workers,
                 "cpus_per_worker": 1, "micro_batch_size": arguments.packs,
                 "checkpoint_every": 10**6, "trackers": [], "watch": {"every": 0},
-                "deepspeed": {"comms_logger": {"enabled": workers > 1, "prof_all": True}},
             },
         }
     )  # fmt: skip
@@ -189,10 +187,6 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if curve["mfu"][0].as_py() is not None:
         found["mfu"] = round(statistics.median(curve["mfu"].to_pylist()), 4)
-    if (out / "delia").exists("communication.json"):
-        spent = (out / "delia").read_json("communication.json").values()
-        whole = sum((out / "delia").read_table("curve.parquet")["seconds"].to_pylist())
-        found["communication_share"] = round(sum(o["seconds"] for o in spent) / whole, 4)
     return found
 
 
@@ -250,7 +244,6 @@ def _summary(
         figures["mfu"] = median("ours", "mfu")
     if "one_core" in runs:
         figures[f"scaling_1_to_{arguments.cores}"] = round(median("ours") / median("one_core"), 3)
-        figures["communication_share"] = median("ours", "communication_share")
     return figures
 
 

@@ -104,7 +104,7 @@ class _Training:
         if self.rank == 0:
             out, name = self.job.out / self.arm, self.job.config.name
             trackers = open_trackers(self.settings.trackers, out, name, self.arm)
-        told, before = 0.0, _communication()
+        told = 0.0
         for step in range(self.start, len(self.steps)):
             self._seed(step)
             point = self._step(step) | self._look(step)
@@ -121,11 +121,6 @@ class _Training:
                 point["checkpoint_seconds"] = time.monotonic() - began
         for tracker in trackers:
             tracker.close()
-        none = {"calls": 0.0, "seconds": 0.0}
-        self.spoken = {  # in the steps: starting and ending have operations of their own
-            name: {key: value - before.get(name, none)[key] for key, value in after.items()}
-            for name, after in _communication().items()
-        }
         self._finish()
 
     def _seed(self, step: int) -> None:
@@ -210,20 +205,6 @@ class _Training:
                     merge(self.path, adapter, tokens, merged)
                     out.upload(adapter, "adapter")
                 out.upload(merged, "merged")
-                if self.spoken:
-                    out.write_json("communication.json", self.spoken)
                 out.write_table(CURVE, conform(self.curve, METRIC_POINT))
         dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
         self.engine.destroy()
-
-
-def _communication() -> dict[str, dict[str, float]]:
-    """Calls and seconds of each collective operation of this rank so far, its waiting for others
-    included; empty unless ``deepspeed.comms_logger`` is on."""
-    from deepspeed.comm.comm import comms_logger
-
-    found: dict[str, dict[str, float]] = {}
-    for operation, sizes in comms_logger.get_raw_data().items() if comms_logger.enabled else ():
-        times = [ms for _, latencies, *_ in sizes.values() for ms in latencies]
-        found[operation] = {"calls": len(times), "seconds": sum(times) / 1000}
-    return found
