@@ -204,7 +204,6 @@ def _run(
     lost = at - (resumed[0] if resumed else 0)
     good, equal = _compare(_found(storage), _found(whole), exactly=after == workers)
     shown = str(workers) if after == workers else f"{workers}, then {after}"
-    # The step that was being told of when it died may have been behind by a few.
     return Result(
         number, died, zero, shown, at, resumed, starts, lost, equal,
         good and lost <= EVERY, round(time.monotonic() - began, 1),

@@ -66,18 +66,16 @@ class Checkpoints:
         rank, world = dist.get_rank(), dist.get_world_size()
         own = self.folder / _name(arm, step)
         failed: list[BaseException] = []
-        files = {_share(rank, world): save(dict(share))}
+        data, kept = save(dict(share)), list(curve)
 
         def write() -> None:
             try:
-                for name, data in files.items():
-                    own.write_bytes(name, data)
+                own.write_bytes(_share(rank, world), data)
                 if rank == 0:
                     own.write_json("curve.json", kept)
             except BaseException as error:  # raised again where the training can see it
                 failed.append(error)
 
-        kept = list(curve)
         thread = threading.Thread(target=write)
         thread.start()
         facts = {"arm": arm, "step": step, "score": score, "world": world}

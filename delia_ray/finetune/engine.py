@@ -27,7 +27,7 @@ def make_engine(objective: torch.nn.Module, settings: Finetune, world: int, pass
 
 def deepspeed_config(settings: Finetune, world: int, passes: int) -> dict[str, Any]:
     """DeepSpeed's JSON; batch sizes are its way of saying how many passes make a step."""
-    zero: dict[str, Any] = {"stage": settings.zero, "overlap_comm": torch.cuda.is_available()}
+    zero: dict[str, Any] = {"stage": settings.zero, "overlap_comm": False}
     if settings.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu"}
     if settings.offload == "all":

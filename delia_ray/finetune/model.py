@@ -5,7 +5,6 @@ Of the embedding only the rows of the declared tokens are trained (PEFT's
 of its own, there too.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +35,6 @@ def load_base(
 
     The embedding grows only where it has no spare rows left. Rows that it gains hold the mean
     of the old ones until ``initialise_rows``: the same at every load, and never likely.
-
-    Raises:
-        UserError: ``quantize`` is asked for without the package bitsandbytes.
     """
     tokenizer = load_tokenizer(path, special_tokens)
     model = AutoModelForCausalLM.from_pretrained(
@@ -56,19 +52,9 @@ def load_base(
     return model, tokenizer
 
 
-def has_bitsandbytes() -> bool:
-    """Whether frozen weights can be quantised here."""
-    return importlib.util.find_spec("bitsandbytes") is not None
-
-
 def _quantization(quantize: str, dtype: torch.dtype) -> Any:
     if quantize == "none":
         return None
-    if not has_bitsandbytes():
-        raise UserError(
-            f"finetune.quantize={quantize} needs the package bitsandbytes on every worker; "
-            "install it, or set finetune.quantize=none"
-        )
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
