@@ -10,7 +10,9 @@ turn, several times; the first steps are not counted. TRL needs an environment o
     python -m venv trl && trl/bin/pip install torch trl peft datasets
     python benchmarks/finetune_throughput.py --trl trl/bin/python
 
-On a CPU, one worker alone follows, for the strong scaling. On a GPU, ``--shape 1b`` takes a model
+On a CPU, one worker alone follows, for the strong scaling. A few more steps of ours are watched
+by torch.profiler, for the share of time in which a collective operation is under way; that holds
+the waiting for the slowest worker. On a GPU, ``--shape 1b`` takes a model
 of 1.2 billion random weights, in bf16, and the model's share of the device's peak operations is
 printed.
 
@@ -34,6 +36,8 @@ from mix_and_pack import DATA, prepare
 
 OTHER = Path(__file__).parent / "trl_finetune.py"
 BATCH, MICRO, RATIO = 64, 16, 67
+PROFILED = 4
+"""Steps under the profiler, in a run of their own: it slows them down."""
 SHAPES: dict[str, dict[str, Any]] = {
     "1b": {
         "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
@@ -65,7 +69,10 @@ def main() -> None:
             for name in sorted(sides, reverse=bool(turn % 2)):
                 runs[name].append(sides[name]())
                 print(f"{turn + 1}/{arguments.repeats} {name:11} {runs[name][-1]}", flush=True)
-        print(json.dumps(_summary(arguments, runs)))
+        arguments.profile = PROFILED
+        watched = _run_ours(arguments, work, 1 if arguments.gpu else arguments.cores)
+        print(f"profiled    {watched}", flush=True)
+        print(json.dumps(_summary(arguments, runs) | {"communication": watched["communication"]}))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -88,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-scaling", action="store_true")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--profile", type=int, default=0, help=argparse.SUPPRESS)
     parser.set_defaults(gpu=torch.cuda.is_available())
     return parser
 
@@ -121,6 +129,7 @@ def _config(arguments: argparse.Namespace, work: Path, workers: int) -> Any:
                 "steps": arguments.steps, "batch_size": BATCH, "workers": workers,
                 "cpus_per_worker": 1, "micro_batch_size": arguments.packs,
                 "checkpoint_every": 10**6, "trackers": [], "watch": {"every": 0},
+                "profile": arguments.profile,
             },
         }
     )  # fmt: skip
@@ -155,6 +164,7 @@ def _run_ours(arguments: argparse.Namespace, work: Path, workers: int) -> dict[s
         sys.executable, __file__, "--side", str(workers), "--work", str(work),
         "--max-length", str(arguments.max_length), "--packs", str(arguments.packs),
         "--steps", str(arguments.steps), "--warmup-steps", str(arguments.warmup_steps),
+        "--profile", str(arguments.profile),
     ]  # fmt: skip
     return _last_line(command)
 
@@ -162,6 +172,7 @@ def _run_ours(arguments: argparse.Namespace, work: Path, workers: int) -> dict[s
 def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
     from delia_ray import runtime
     from delia_ray.artifacts import open_storage
+    from delia_ray.finetune.progress import SUMMARY
     from delia_ray.finetune.stage import STAGE
     from delia_ray.stage import StageRun
 
@@ -185,6 +196,8 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
         "loss_last": round(curve["loss"][-1].as_py(), 4),
         "memory_gib": round(curve["memory_gib"][-1].as_py(), 2),
     }
+    if arguments.profile:
+        found |= (out / "delia").read_json(SUMMARY)
     if curve["mfu"][0].as_py() is not None:
         found["mfu"] = round(statistics.median(curve["mfu"].to_pylist()), 4)
     return found

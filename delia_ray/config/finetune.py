@@ -104,6 +104,9 @@ class Finetune(Settings):
     watch: Watch = Watch()
     """Distance of a token's state to its description's, and the angle between the gradients
     of downstream and diverse rows."""
+    profile: int = Field(0, ge=0)
+    """Optimizer steps, after the first three, that torch.profiler watches; leaves a trace and
+    the share of time in communication in the arm's folder ``profile``."""
     trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = ["tensorboard"]
     """Where the curves go beside the run's folder. mlflow and wandb need their packages and
     take their address from their usual environment variables."""

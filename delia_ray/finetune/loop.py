@@ -18,6 +18,7 @@ from delia_ray.finetune.cost import Cost, memory_gib, peak
 from delia_ray.finetune.engine import dtype, make_engine
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
+from delia_ray.finetune.profiling import Profiler
 from delia_ray.finetune.progress import PROGRESS
 from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
 from delia_ray.finetune.schedule import rate
@@ -101,13 +102,18 @@ class _Training:
 
     def run(self) -> None:
         trackers: list[Tracker] = []
+        profiler = Profiler(self.settings.profile, None)
         if self.rank == 0:
             out, name = self.job.out / self.arm, self.job.config.name
             trackers = open_trackers(self.settings.trackers, out, name, self.arm)
+            profiler.out = out
         told = 0.0
         for step in range(self.start, len(self.steps)):
             self._seed(step)
-            point = self._step(step) | self._look(step)
+            profiler.before(step - self.start)
+            point = self._step(step)
+            profiler.after(step - self.start)
+            point |= self._look(step)
             self.curve.append(point)
             for tracker in trackers:
                 tracker.log(point)
@@ -119,6 +125,7 @@ class _Training:
                 began = time.monotonic()
                 self._save(step + 1)
                 point["checkpoint_seconds"] = time.monotonic() - began
+        profiler.close()
         for tracker in trackers:
             tracker.close()
         self._finish()

@@ -13,12 +13,14 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
+from delia_ray.finetune.progress import PROGRESS, SUMMARY
 from delia_ray.models import fingerprint, folder_digest, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
 
 NOT_IN_THE_RESULT = {
     "workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "zero", "offload",
-    "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "trackers",
+    "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "profile",
+    "trackers",
 }  # fmt: skip
 """Settings that may change when an interrupted run goes on: a step means the same on any
 number of workers and under any ZeRO stage, and sums differ by rounding only."""
@@ -129,8 +131,6 @@ def _worker(settings: dict[str, Any]) -> None:
 
 def _watch(stage: StageRun, stop: threading.Event) -> None:
     """Show what rank 0 last wrote: workers may be anywhere, the run's folder is shared."""
-    from delia_ray.finetune.progress import PROGRESS
-
     arms = list(stage.config.arms)
     while not stop.wait(1.0):
         if not stage.out.exists(PROGRESS):
@@ -160,6 +160,7 @@ def _summarise(out: Folder) -> dict[str, Any]:
         "memory_gib": round(float(curve["memory_gib"].to_numpy().max()), 2),
         **{name: _ends(curve[name]) for name in ("token_distance", "gradient_cosine", "mfu")},
         "checkpoint_seconds": round(pc.max(curve["checkpoint_seconds"]).as_py() or 0.0, 3),
+        **({"profiled": out.read_json(SUMMARY)} if out.exists(SUMMARY) else {}),
     }
 
 
