@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,6 +40,9 @@ class Finetune(Settings):
     min_workers: int | None = Field(None, ge=1)
     """Go on with as few as this where nodes are missing, and with up to ``workers`` once they
     are back (elastic training); None waits for all."""
+    side_by_side: int = Field(1, ge=1)
+    """Arms that are trained at the same time, each by one process of its own (``workers: 1``);
+    the processes go on with the next arm, so that many small trainings start fast."""
     cpus_per_worker: int = Field(1, ge=1)
     """Logical CPUs and threads of each worker."""
     gpus_per_worker: float | None = Field(None, ge=0)
@@ -115,6 +118,11 @@ class Finetune(Settings):
     def _fits(self) -> "Finetune":
         if self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers={self.min_workers} is more than workers={self.workers}")
+        if self.side_by_side > 1 and self.workers > 1:
+            raise ValueError(
+                f"side_by_side={self.side_by_side} trains each arm in one process, and "
+                f"workers={self.workers} asks for several; set one of the two to 1"
+            )
         if self.offload == "all" and self.zero != 3:
             raise ValueError(f"offload=all needs zero=3, not {self.zero}; or use offload=optimizer")
         if self.quantize != "none" and (self.method != "lora" or self.zero == 3):
@@ -132,6 +140,11 @@ class Arm(Settings):
 
     ratio: float | None = Field(None, ge=0)
     """Diverse rows per downstream row; None takes ``mix.ratio``."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps; None takes ``finetune.steps``."""
+    snapshots: list[Annotated[int, Field(ge=1)]] = []
+    """Steps as of which the model is kept too, as ``<arm>@<step>``; it is evaluated like the arm
+    itself. With a constant rate, that is what a training of so many steps gives."""
     reworded: bool = True
     """Use the reworded instructions beside the original ones."""
     answers: Literal["self_sampled", "reference"] = "self_sampled"

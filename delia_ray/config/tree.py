@@ -30,6 +30,9 @@ class RunConfig(Settings):
     """Folder or fsspec URL that runs live in; a cluster's nodes must all reach it."""
     seed: int = Field(0, ge=0)
     """Seeds the pool order, sampling, mix, initialisation and bootstrap."""
+    training_seed: int | None = Field(None, ge=0)
+    """Seeds what differs between two trainings on the same pool: the order of the mix, first
+    values and dropout. None takes ``seed``."""
     model: str = "miniature"
     """The base chat model: ``miniature``, a folder, a URL or a hub id. It needs a chat
     template."""
@@ -84,6 +87,18 @@ class RunConfig(Settings):
                     "synthesize.method=magpie invents its own; choose self_sample or plain"
                 )
         return self
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of trainings, see ``training_seed``."""
+        return self.seed if self.training_seed is None else self.training_seed
+
+    @property
+    def models(self) -> list[str]:
+        """Every model that training leaves: the arms, and ``<arm>@<step>`` for what is kept of
+        them as of a step on the way."""
+        kept = [f"{name}@{step}" for name, arm in self.arms.items() for step in arm.snapshots]
+        return [*self.arms, *kept]
 
     def arm_ratio(self, arm: str) -> float:
         """Diverse rows per downstream row of ``arm``; the largest of a schedule."""

@@ -111,7 +111,7 @@ class Checkpoints:
         found = [
             (self.folder / name).read_json(_WHOLE)
             for name in names
-            if name.startswith(f"{arm}-") and (self.folder / name).exists(_WHOLE)
+            if name.rpartition("-")[0] == arm and (self.folder / name).exists(_WHOLE)
         ]
         return {facts["step"]: facts for facts in found if facts["arm"] == arm}
 

@@ -52,10 +52,15 @@ def train(job: Job, checkpoints: Checkpoints) -> None:
     Every rank of a process group runs it. One group trains all arms, because starting one
     costs as much as some hundred steps of a small model.
     """
-    torch.set_num_threads(job.config.finetune.cpus_per_worker)
     for arm in job.config.arms:
         if not (job.out / arm).exists(CURVE):
-            _Training(job, arm, checkpoints).run()
+            train_arm(job, arm, checkpoints)
+
+
+def train_arm(job: Job, arm: str, checkpoints: Checkpoints) -> None:
+    """One of them."""
+    torch.set_num_threads(job.config.finetune.cpus_per_worker)
+    _Training(job, arm, checkpoints).run()
 
 
 class _Training:
@@ -65,11 +70,11 @@ class _Training:
         self.checkpoints, self.job, self.arm = checkpoints, job, arm
         self.settings, config = job.config.finetune, job.config
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        objective = config.arms[arm].objective
+        objective, self.snapshots = config.arms[arm].objective, config.arms[arm].snapshots
         flat = attention(self.settings.attention) in FLAT
         self.steps = Steps(job.mix, arm, flat, whole=objective == "whole_chat")
         self.path, tokens = locate(config.model), config.downstream.special_tokens
-        torch.manual_seed(config.seed)  # the adapter's first values, equal on all ranks
+        torch.manual_seed(config.order_seed)  # the adapter's first values, equal on all ranks
         model, self.tokenizer = load_base(
             self.path,
             tokens,
@@ -78,7 +83,7 @@ class _Training:
             self.settings.quantize,
         )
         how = self.settings.token_init
-        initialise_rows(model, self.path, self.tokenizer, tokens, how, config.seed)
+        initialise_rows(model, self.path, self.tokenizer, tokens, how, config.order_seed)
         self.cost, self.peak = Cost(model), peak()
         self.model = attach(model, self.tokenizer, tokens, self.settings)
         self.objective = Objective(self.model, mixup=objective == "mixup")
@@ -120,11 +125,14 @@ class _Training:
             if self.rank == 0 and time.monotonic() - told > _SECONDS_BETWEEN_PROGRESS:
                 told = time.monotonic()
                 shown = {"arm": self.arm, "steps": len(self.steps), **point}
-                self.job.out.write_json(PROGRESS, shown)
+                together = self.settings.side_by_side == 1
+                (self.job.out if together else self.job.out / self.arm).write_json(PROGRESS, shown)
             if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < len(self.steps):
                 began = time.monotonic()
                 self._save(step + 1)
                 point["checkpoint_seconds"] = time.monotonic() - began
+            if step + 1 in self.snapshots and step + 1 < len(self.steps):
+                self._leave(f"{self.arm}@{step + 1}")
         profiler.close()
         for tracker in trackers:
             tracker.close()
@@ -132,7 +140,7 @@ class _Training:
 
     def _seed(self, step: int) -> None:
         """Dropout and mixup draw the same whenever the step is made."""
-        own = [self.job.config.seed, self.arm, step, self.rank]
+        own = [self.job.config.order_seed, self.arm, step, self.rank]
         torch.manual_seed(int(digest(own, 12), 16))
 
     def _micros(self, step: int) -> list[Any]:
@@ -198,7 +206,15 @@ class _Training:
     def _finish(self) -> None:
         """Leave what was trained, and the curve as the last."""
         self.checkpoints.settle()
-        settings, out = self.settings, self.job.out / self.arm
+        self._leave(self.arm)
+        if self.rank == 0:
+            (self.job.out / self.arm).write_table(CURVE, conform(self.curve, METRIC_POINT))
+        dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
+        self.engine.destroy()
+
+    def _leave(self, name: str) -> None:
+        """Write ``<name>/adapter`` and ``<name>/merged``."""
+        settings, out = self.settings, self.job.out / name
         tokens = self.job.config.downstream.special_tokens
         with tempfile.TemporaryDirectory() as scratch:
             adapter, merged = Path(scratch) / "adapter", Path(scratch) / "merged"
@@ -212,6 +228,4 @@ class _Training:
                     merge(self.path, adapter, tokens, merged)
                     out.upload(adapter, "adapter")
                 out.upload(merged, "merged")
-                out.write_table(CURVE, conform(self.curve, METRIC_POINT))
-        dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
-        self.engine.destroy()
+        dist.barrier()

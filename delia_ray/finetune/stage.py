@@ -20,7 +20,7 @@ from delia_ray.stage import Outcome, Stage, StageRun
 NOT_IN_THE_RESULT = {
     "workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "zero", "offload",
     "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "profile",
-    "trackers",
+    "trackers", "side_by_side",
 }  # fmt: skip
 """Settings that may change when an interrupted run goes on: a step means the same on any
 number of workers and under any ZeRO stage, and sums differ by rounding only."""
@@ -39,8 +39,11 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "finetune": own.model_dump(mode="json", exclude=NOT_IN_THE_RESULT),
         "adapter": None if own.adapter is None else folder_digest(locate_adapter(own.adapter)),
         "special_tokens": config.downstream.special_tokens,
-        "arms": {name: arm.objective for name, arm in config.arms.items()},
-        "seed": config.seed,
+        "arms": {
+            name: arm.model_dump(mode="json", include={"objective", "snapshots"})
+            for name, arm in config.arms.items()
+        },
+        "seed": config.order_seed,
         "model": fingerprint(config.model),
     }
 
@@ -49,6 +52,7 @@ def run(stage: StageRun) -> Outcome:
     """Leave ``<arm>/merged``, ``<arm>/curve.parquet`` and, unless every weight is trained,
     ``<arm>/adapter`` for each arm."""
     arms = list(stage.config.arms)
+    _check_snapshots(stage)
     if any(_missing(stage, arm) for arm in arms):
         _train(stage)
     if missing := [arm for arm in arms if _missing(stage, arm)]:
@@ -72,17 +76,38 @@ def _missing(stage: StageRun, arm: str) -> bool:
     return not (stage.out / arm).exists("curve.parquet")  # the last file that an arm writes
 
 
+def _check_snapshots(stage: StageRun) -> None:
+    arms = (stage.inputs["mix"].manifest() or {"counts": {"arms": {}}})["counts"]["arms"]
+    for name, counts in arms.items():
+        late = [s for s in stage.config.arms[name].snapshots if s >= counts["steps"]]
+        if late:
+            raise UserError(
+                f"arms.{name}.snapshots={late}: the arm has {counts['steps']} steps, and the last "
+                f"is kept anyway; lower them or raise arms.{name}.steps"
+            )
+
+
 def _train(stage: StageRun) -> None:
+    runtime.connect(stage.config)
+    own = stage.config.finetune
+    gpus = own.gpus_per_worker
+    gpus = (1.0 if runtime.has_gpu() else 0.0) if gpus is None else gpus
+    if own.side_by_side > 1:
+        from delia_ray.finetune.alone import train_apart
+
+        train_apart(stage, gpus, [arm for arm in stage.config.arms if _missing(stage, arm)])
+    else:
+        _train_together(stage, gpus)
+
+
+def _train_together(stage: StageRun, gpus: float) -> None:
     from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from delia_ray.finetune.loop import Job
 
-    runtime.connect(stage.config)
     own = stage.config.finetune
-    gpus = own.gpus_per_worker
-    gpus = (1.0 if runtime.has_gpu() else 0.0) if gpus is None else gpus
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
 
     def fit() -> None:

@@ -39,14 +39,14 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "mix": config.mix.model_dump(mode="json"),
         # What the loss counts does not change what is laid down.
         "arms": {
-            name: arm.model_dump(mode="json", exclude={"objective"})
+            name: arm.model_dump(mode="json", exclude={"objective", "snapshots"})
             for name, arm in config.arms.items()
         },
         "weights": _weights(config),
         "batch_size": config.finetune.batch_size,
         "steps": config.finetune.steps,
         "special_tokens": list(config.downstream.special_tokens),
-        "seed": config.seed,
+        "seed": config.order_seed,
         "model": fingerprint(config.model),
     }
 
@@ -81,7 +81,8 @@ def run(stage: StageRun) -> Outcome:
     }
     for done, (arm, order) in enumerate(orders.items()):
         stage.progress(len(config.arms) + done, 2 * len(config.arms), f"packing {arm}")
-        counts["arms"][arm] = _write_arm(stage, arm, order, indices[arm], steps)
+        own = config.arms[arm].steps or steps
+        counts["arms"][arm] = _write_arm(stage, arm, order, indices[arm], own)
     return Outcome(counts, _summary(counts))
 
 
@@ -160,7 +161,7 @@ def _refuse_overlong(untrained: pa.Table, limit: int) -> None:
 def _order(config: RunConfig, arm: str, index: Index, untrained: pa.Table) -> Order:
     try:
         return make_order(
-            config.mix, config.arms[arm], index, config.seed, config.finetune.batch_size
+            config.mix, config.arms[arm], index, config.order_seed, config.finetune.batch_size
         )
     except ValueError as error:
         raise UserError(
@@ -189,6 +190,7 @@ def _write_arm(stage: StageRun, arm: str, order: Order, index: Index, steps: int
     totals, ratio = counted.totals(), config.arm_ratio(arm)
     rows = totals["rows"]
     return {
+        "steps": steps,
         "ratio_asked": ratio,
         "ratio_realised": round(rows["diverse"] / max(1, rows["downstream"]), 3),
         "epoch": order.epoch,
