@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "records", "miniature"},
+    {"errors", "records", "miniature", "text", "ifeval"},
     {"config", "artifacts"},
     {"models", "stage", "runtime", "packing", "store"},
     {"engines"},
@@ -65,6 +65,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
     [
         ("delia_ray.config", ("ray", "torch", "vllm", "transformers", "numpy", "pyarrow")),
         ("delia_ray.miniature", ("ray", "torch", "transformers", "numpy", "pyarrow")),
+        ("delia_ray.ifeval", ("ray", "torch", "transformers", "numpy", "pyarrow")),
         ("delia_ray.mix.order", ("ray", "torch", "transformers", "pyarrow")),
         ("delia_ray.synthesize.checks", ("ray", "torch", "transformers")),
         ("delia_ray.evaluate.statistics", ("ray", "torch", "transformers")),

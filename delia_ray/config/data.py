@@ -17,9 +17,12 @@ class Source(Settings):
     path: str
     """File, glob or folder, local or any fsspec URL; relative paths start at the working
     folder. With ``format: miniature``, the name of a part of the built-in world."""
-    format: Literal["auto", "messages", "alpaca", "prompt_completion", "miniature"] = "auto"
+    format: Literal["auto", "messages", "alpaca", "prompt_completion", "miniature", "ifeval"] = (
+        "auto"
+    )
     """How a row is laid out; ``auto`` decides from the columns of the rows. The container
-    (JSONL, JSON array, parquet, CSV/TSV; each plain or .gz) follows the content."""
+    (JSONL, JSON array, parquet, CSV/TSV; each plain or .gz) follows the content. ``ifeval``,
+    for suites only: prompts with verifiable constraints, see the metric ``constraints``."""
     columns: dict[str, str] = {}
     """Renames before the layout is read, as wanted name -> name in the file (dots reach into
     nested ones), for example ``{prompt: question, completion: translation.is}``."""

@@ -1,26 +1,114 @@
 """The settings of stage 5."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from delia_ray.config.data import Settings, Source
 from delia_ray.config.engines import Engine, TransformersEngine
 
+MetricName = Literal[
+    "exact_match", "content_match", "format_validity", "field_accuracy", "accuracy", "f1",
+    "constraints", "constraints_per_instruction", "bleu", "chrf", "chrf++", "ter", "bleurt",
+    "comet", "length", "repetition",
+]  # fmt: skip
+
+Tokenizer = Literal[
+    "13a", "none", "zh", "intl", "char", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200",
+    "spBLEU-1K",
+]  # fmt: skip
+
+_TAKES: dict[str, tuple[str, ...]] = {
+    "field_accuracy": ("field",),
+    "format_validity": ("form", "pattern", "json_schema"),
+    "accuracy": ("field", "pattern", "labels", "lowercase"),
+    "f1": ("field", "pattern", "labels", "lowercase"),
+    "constraints": ("loose",),
+    "constraints_per_instruction": ("loose",),
+    "bleu": ("tokenize", "lowercase"),
+    "chrf": ("lowercase",),
+    "chrf++": ("lowercase",),
+    "bleurt": ("checkpoint",),
+    "comet": ("checkpoint", "pattern"),
+    "length": ("unit",),
+}
+"""Metric -> the options that mean something to it."""
+
+_NEEDS: dict[str, str] = {
+    "field_accuracy": "field",
+    "bleurt": "checkpoint",
+    "comet": "checkpoint",
+}
+
 
 class Metric(Settings):
     """How a suite's outputs are scored."""
 
-    name: Literal["exact_match", "format_validity", "field_accuracy", "bleu", "chrf"]
+    name: MetricName
     """Which metric; ``delia_ray/evaluate/__init__.py`` lists them."""
     field: str | None = None
-    """The key whose value counts (``field_accuracy``)."""
+    """The key whose value counts (``field_accuracy``; ``accuracy`` and ``f1`` where the label
+    is the value of a key)."""
+    pattern: str | None = None
+    """A regular expression. ``format_validity`` with ``form: regex``: the whole answer matches
+    it. ``accuracy`` and ``f1``: its one group is the label, at the first place where it occurs.
+    ``comet``: its one group is the source text in the last user turn, which is otherwise
+    taken whole."""
+    labels: list[str] = []
+    """The classes of ``accuracy`` and ``f1``; empty for those of the reference answers."""
+    form: Literal["reference", "json", "python", "regex", "json_schema"] = "reference"
+    """What ``format_validity`` asks for: the reference's type and keys, any JSON value, any
+    Python literal, ``pattern``, or a JSON value that ``json_schema`` allows."""
+    json_schema: dict[str, Any] | None = None
+    """The schema for ``form: json_schema``."""
+    loose: bool = False
+    """IFEval's loose criterion (``constraints``, ``constraints_per_instruction``): also without
+    asterisks, first line or last line."""
+    tokenize: Tokenizer = "13a"
+    """sacrebleu's tokenizer for ``bleu``; some need a package or download a model."""
+    lowercase: bool = False
+    """Letter case does not count (``bleu``, ``chrf``, ``chrf++``, ``accuracy``, ``f1``)."""
+    checkpoint: str | None = None
+    """Path of the model that scores: a folder for ``bleurt``, a .ckpt file for ``comet``. Every
+    machine of the cluster must see it."""
+    unit: Literal["words", "characters"] = "words"
+    """What ``length`` counts."""
 
     @model_validator(mode="after")
-    def _field_fits(self) -> "Metric":
-        if (self.name == "field_accuracy") != (self.field is not None):
-            raise ValueError("field_accuracy, and no other metric, needs `field`")
+    def _options_fit(self) -> "Metric":
+        taken = _TAKES.get(self.name, ())
+        for option in self.given():
+            if option not in taken:
+                others = ", ".join(name for name, takes in _TAKES.items() if option in takes)
+                raise ValueError(f"{self.name} takes no `{option}`; these do: {others}")
+        need = _NEEDS.get(self.name)
+        if need and getattr(self, need) is None:
+            raise ValueError(f"{self.name} needs `{need}`")
+        self._formats_fit()
+        if self.field is not None and self.pattern is not None:
+            raise ValueError("the label is either a `field` or what `pattern` finds, not both")
+        if len({label.strip() for label in self.labels}) < len(self.labels):
+            raise ValueError("`labels` names a class twice")
         return self
+
+    def given(self) -> list[str]:
+        """Options that differ from their default."""
+        fields = type(self).model_fields
+        return [n for n in fields if n != "name" and getattr(self, n) != fields[n].default]
+
+    def _formats_fit(self) -> None:
+        if self.name == "format_validity":
+            for form, need in (("regex", "pattern"), ("json_schema", "json_schema")):
+                if (self.form == form) != (getattr(self, need) is not None):
+                    raise ValueError(f"`form: {form}`, and no other form, needs `{need}`")
+        if self.pattern is not None:
+            try:
+                groups = re.compile(self.pattern).groups
+            except re.error as error:
+                raise ValueError(f"`pattern` is no regular expression: {error}") from None
+            if self.name != "format_validity" and groups != 1:
+                raise ValueError(f"`pattern` needs exactly one group, it has {groups}")
 
 
 class Suite(Source):
@@ -61,4 +149,4 @@ class Evaluate(Settings):
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind each interval."""
     confidence: float = Field(0.95, gt=0, lt=1)
-    """Of the intervals; those of BLEU and chrF are sacrebleu's own, always at 95 %."""
+    """Of the intervals; those of BLEU, chrF and TER are sacrebleu's own, always at 95 %."""

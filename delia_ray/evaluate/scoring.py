@@ -6,8 +6,9 @@ from typing import Any
 
 from delia_ray.config import Metric, RunConfig, Suite
 from delia_ray.errors import UserError
-from delia_ray.evaluate.metrics import RowMetric, make_metric
+from delia_ray.evaluate.metrics import METRICS, BatchMetric, CorpusMetric, make_metric
 from delia_ray.evaluate.statistics import mean_interval, paired_difference
+from delia_ray.records import Message
 
 MEAN = "mean"
 """The name under which the mean over ``evaluate.summary`` stands beside the suites."""
@@ -29,15 +30,36 @@ class SuiteScore:
 
 
 def labels(suite: Suite) -> list[str]:
-    """A name for each metric of ``suite``: its own, with the field where that is needed."""
-    names = [m.name for m in suite.metrics]
+    """A name for each metric of ``suite``, no two alike.
+
+    Its own; with the options that make it another measure (``bleu:zh``, ``constraints:loose``);
+    where that is still not enough, with the other options too (``field_accuracy:label``).
+    """
+    short = [_label(m, _ALWAYS_NAMED) for m in suite.metrics]
+    names = [
+        name if short.count(name) == 1 else _label(m, m.given())
+        for name, m in zip(short, suite.metrics, strict=True)
+    ]
     return [
-        m.name if names.count(m.name) == 1 or not m.field else f"{m.name}:{m.field}"
-        for m in suite.metrics
+        name if names.count(name) == 1 else f"{name}#{names[: at + 1].count(name)}"
+        for at, name in enumerate(names)
     ]
 
 
-def check_suite(suite: Suite, references: Sequence[str | None]) -> None:
+_ALWAYS_NAMED = ("form", "loose", "tokenize", "lowercase", "unit")
+
+
+def _label(metric: Metric, options: Sequence[str]) -> str:
+    values = {o: getattr(metric, o) for o in options if o in metric.given()}
+    said = [o if v is True else str(v)[:24] for o, v in values.items()]
+    return ":".join([metric.name, *said])
+
+
+def check_suite(
+    suite: Suite,
+    references: Sequence[str | None],
+    prompts: Sequence[Sequence[Message]] | None = None,
+) -> None:
     """Fail before any model is loaded where a suite could not be scored.
 
     Raises:
@@ -50,12 +72,12 @@ def check_suite(suite: Suite, references: Sequence[str | None]) -> None:
             f"suite {suite.name}: {missing} of {len(references)} rows of {suite.path} have no "
             "reference answer, so nobody can say what is right"
         )
-    for metric in map(make_metric, suite.metrics):
-        if isinstance(metric, RowMetric):
-            try:
-                metric.check([r for r in references if r is not None])
-            except UserError as error:
-                raise UserError(f"suite {suite.name}: {error}") from None
+    try:
+        for settings in suite.metrics:
+            given = [r for r in references if r is not None]
+            make_metric(settings).check(given, _sources(prompts))
+    except UserError as error:
+        raise UserError(f"suite {suite.name}: {error}") from None
 
 
 def score_suite(
@@ -67,20 +89,26 @@ def score_suite(
     resamples: int,
     confidence: float,
     seed: int,
+    prompts: Sequence[Sequence[Message]] | None = None,
 ) -> SuiteScore:
-    """Every metric of ``suite`` on one arm's outputs; a failed generation counts as wrong."""
+    """Every metric of ``suite`` on one arm's outputs; a failed generation counts as wrong.
+
+    Args:
+        prompts: of the rows, for metrics that see the source text.
+    """
     metrics: dict[str, Figures] = {}
     signatures: dict[str, str] = {}
     main: list[float] | None = None
     said = ["" if bad else out for out, bad in zip(outputs, failed, strict=True)]
     for place, (label, settings) in enumerate(zip(labels(suite), suite.metrics, strict=True)):
         metric = make_metric(settings)
-        if isinstance(metric, RowMetric):
-            # Not by the text alone: an empty output could be the right one.
-            rows = [
-                0.0 if bad else metric.score(out, ref)
-                for out, ref, bad in zip(said, references, failed, strict=True)
-            ]
+        if isinstance(metric, BatchMetric):
+            rows = metric.score_all(said, references, _sources(prompts))
+            if metric.failed is not None:
+                # Not by the text alone: an empty output could be the right one.
+                rows = [
+                    metric.failed if bad else row for row, bad in zip(rows, failed, strict=True)
+                ]
             metrics[label] = asdict(
                 mean_interval(
                     {suite.name: rows}, resamples=resamples, confidence=confidence, seed=seed
@@ -88,12 +116,16 @@ def score_suite(
             )
             main = rows if place == 0 else main
         else:
-            whole = metric.score(said, references, resamples, seed)
+            whole = metric.score(said, references, resamples, seed, confidence)
             metrics[label] = {
                 "value": whole.value, "low": whole.low, "high": whole.high, "n": len(said),
             }  # fmt: skip
             signatures[label] = whole.signature
     return SuiteScore(metrics, main, signatures)
+
+
+def _sources(prompts: Sequence[Sequence[Message]] | None) -> list[str] | None:
+    return None if prompts is None else [prompt[-1]["content"] for prompt in prompts]
 
 
 def baseline_of(arms: Sequence[str]) -> str:
@@ -107,7 +139,9 @@ def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) 
     Keys: ``arms`` and ``baseline`` (names, in order of display), ``suites`` (suite -> arm ->
     metric -> figures; "mean" last), ``differences`` (suite -> arm -> main metric -> arm minus
     baseline), ``main`` (suite -> its main metric), ``mean_of`` (suites in the mean), ``scales``
-    (metric -> 1 or 100), ``signatures``, ``confidence``, ``resamples``.
+    (metric -> 1 or 100, null without a bound), ``lower_is_better`` (metrics), ``signatures``,
+    ``confidence``, ``resamples``. A summary takes only main metrics from 0 to 1 of which more
+    is better, since a mean of others says nothing.
     """
     arms = ["base", *config.arms]
     baseline = baseline_of(arms)
@@ -117,11 +151,16 @@ def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) 
         "seed": config.seed,
     }
     main = {s.name: labels(s)[0] for s in config.evaluate.suites}
+    kinds = _kinds(config)
     by_row = {
         suite: {arm: score.rows for arm, score in scores.items() if score.rows is not None}
         for suite, scores in scored.items()
     }
-    mean_of = [s for s in config.evaluate.summary if by_row[s]]
+    mean_of = [
+        s
+        for s in config.evaluate.summary
+        if by_row[s] and kinds[main[s]].scale == 1 and kinds[main[s]].higher_is_better
+    ]
     groups = {s: [s] for s in scored if by_row[s]}
     if mean_of:
         names = {main[s] for s in mean_of}
@@ -154,7 +193,8 @@ def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) 
         "differences": differences,
         "main": main,
         "mean_of": mean_of,
-        "scales": _scales(config),
+        "scales": {label: kind.scale for label, kind in kinds.items()},
+        "lower_is_better": [label for label, kind in kinds.items() if not kind.higher_is_better],
         "signatures": {
             label: text
             for scores in scored.values()
@@ -166,10 +206,10 @@ def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) 
     }
 
 
-def _scales(config: RunConfig) -> dict[str, float]:
-    pairs: list[tuple[str, Metric]] = [
-        pair
+def _kinds(config: RunConfig) -> dict[str, type[BatchMetric] | type[CorpusMetric]]:
+    """Label -> class of every metric of every suite."""
+    return {
+        label: METRICS[metric.name]
         for suite in config.evaluate.suites
-        for pair in zip(labels(suite), suite.metrics, strict=True)
-    ]
-    return {label: make_metric(metric).scale for label, metric in pairs}
+        for label, metric in zip(labels(suite), suite.metrics, strict=True)
+    }

@@ -44,7 +44,8 @@ def run(stage: StageRun) -> Outcome:
     config, suites = stage.config, stage.config.evaluate.suites
     rows = {s.name: _read_suite(stage.inputs["ingest"], s) for s in suites}
     for suite in suites:
-        check_suite(suite, [r["answer"] for r in rows[suite.name]])
+        of_suite = rows[suite.name]
+        check_suite(suite, [r["answer"] for r in of_suite], [r["prompt"] for r in of_suite])
     runtime.connect(config)
 
     arms = ["base", *config.arms]
@@ -213,6 +214,7 @@ def _score_all(
                 resamples=evaluate.resamples,
                 confidence=evaluate.confidence,
                 seed=config.seed,
+                prompts=[r["prompt"] for r in rows[suite.name]],
             )
     return {
         s.name: {arm: _result(waiting[s.name, arm], f"scoring {s.name} of {arm}") for arm in done}

@@ -19,12 +19,13 @@ def table(
         names = list(by_arm[arms[0]]) if every_metric else [scores["main"][suite]]
         for place, metric in enumerate(names):
             cells = [cell(by_arm[arm][metric], scores["scales"].get(metric, 1.0)) for arm in arms]
-            rows.append([suite if place == 0 else "", metric, *cells])
+            less = " (less is better)" if metric in scores.get("lower_is_better", ()) else ""
+            rows.append([suite if place == 0 else "", metric + less, *cells])
     return rows
 
 
-def cell(figures: Mapping[str, float], scale: float) -> str:
-    """Value and interval: two decimals on the scale 0 to 1, one on 0 to 100."""
-    digits = 1 if scale > 1 else 2
+def cell(figures: Mapping[str, float], scale: float | None) -> str:
+    """Value and interval: two decimals on the scale 0 to 1, one on 0 to 100 or without bound."""
+    digits = 2 if scale == 1 else 1
     value, low, high = (f"{figures[k]:.{digits}f}" for k in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from delia_ray import ifeval
 from delia_ray.records import Message
 
 RawRow = Mapping[str, Any]
@@ -89,13 +90,41 @@ class PromptCompletion(Layout):
         return _single(_text(row, "prompt"), _text(row, "completion", optional=True))
 
 
+class IfEval(Layout):
+    """IFEval's rows (arXiv 2311.07911): ``prompt``, ``instruction_id_list`` and ``kwargs``.
+
+    The answer is the constraints as JSON text, for the metrics ``constraints`` and
+    ``constraints_per_instruction``. A row with an instruction that nobody here can check is
+    of no use and set aside.
+    """
+
+    keys = ("prompt", "instruction_id_list", "kwargs")
+
+    def fits(self, row: RawRow) -> bool:
+        return all(row.get(key) is not None for key in self.keys)
+
+    def read(self, row: RawRow) -> Turns:
+        prompt = _text(row, "prompt")
+        for key in self.keys[1:]:
+            if row.get(key) is None:
+                raise _missing(key, row)
+        try:
+            return _single(prompt, ifeval.encode(row["instruction_id_list"], row["kwargs"]))
+        except ifeval.ConstraintError as error:
+            raise RowError(error.reason, error.detail) from None
+
+
 LAYOUTS: dict[str, type[Layout]] = {
     "messages": Messages,
     "alpaca": Alpaca,
     "prompt_completion": PromptCompletion,
     "miniature": Messages,
+    "ifeval": IfEval,
 }
 """Format name -> class; ``auto`` takes the first that fits the row."""
+
+_BY_NAME_ONLY = ("miniature", "ifeval")
+"""Not tried by ``auto``: the prompts of IFEval are good queries without their constraints."""
 
 
 def candidates(format: str, columns: Mapping[str, str]) -> list[Layout]:
@@ -104,7 +133,7 @@ def candidates(format: str, columns: Mapping[str, str]) -> list[Layout]:
     Raises:
         LookupError: ``columns`` names something that no layout (or not this one) reads.
     """
-    names = [n for n in LAYOUTS if n != "miniature"] if format == "auto" else [format]
+    names = [n for n in LAYOUTS if n not in _BY_NAME_ONLY] if format == "auto" else [format]
     fitting = [LAYOUTS[n]() for n in names if set(columns) <= set(LAYOUTS[n].keys)]
     if not fitting:
         known = "; ".join(f"{n}: {', '.join(LAYOUTS[n].keys)}" for n in names)

@@ -50,6 +50,11 @@ class Feed:
             candidates(source.format, source.columns)
         except LookupError as error:
             raise UserError(f"{where}.columns: {error}") from None
+        if source.format == "ifeval" and self.group != "suites":
+            raise UserError(
+                f"{where}.format=ifeval: its rows have constraints and no answers, so only a suite "
+                "can use them; for the prompts alone set prompt_completion"
+            )
         if source.format == "miniature" and source.path not in miniature.PARTS:
             raise UserError(
                 f"{where}.path={source.path}: no part of the miniature world; it has "

@@ -173,7 +173,10 @@ def comparison(scores: Mapping[str, Any]) -> list[Line]:
     lines = []
     for suite, figures in scores["suites"].items():
         for metric in figures[arms[0]]:
-            scale = float(scores["scales"].get(metric, 1.0))
+            bound = scores["scales"].get(metric, 1.0)
+            # Without a bound the marks run to the largest value in the line.
+            scale = float(bound or max(2.0, *(figures[arm][metric]["high"] for arm in arms)))
+            less = metric in scores.get("lower_is_better", ())
             digits = 1 if scale > 1 else 2
             cells = []
             for place, arm in enumerate(arms):
@@ -184,7 +187,10 @@ def comparison(scores: Mapping[str, Any]) -> list[Line]:
                         place,
                         f"{value:.{digits}f}",
                         f"{low:.{digits}f} – {high:.{digits}f}",
-                        *(round(100 * x / scale, 2) for x in (value, low, high)),
+                        *(
+                            round(min(100.0, max(0.0, 100 * x / scale)), 2)
+                            for x in (value, low, high)
+                        ),
                     )
                 )
             gap = scores["differences"].get(suite, {}).get(ours, {}).get(metric)
@@ -193,13 +199,14 @@ def comparison(scores: Mapping[str, Any]) -> list[Line]:
                     suite if suite != "mean" else f"mean of {len(scores['mean_of'])}",
                     metric,
                     figures[arms[0]][metric]["n"],
-                    "0 to 100" if scale > 1 else "0 to 1",
+                    (f"0 to {bound:g}" if bound else "no bound")
+                    + (", less is better" if less else ""),
                     cells,
                     gap
                     and Difference(
                         signed(gap["value"], scale),
                         f"{signed(gap['low'], scale)} to {signed(gap['high'], scale)}",
-                        judge(gap),
+                        judge(gap, less),
                     ),
                     main=metric == scores["main"][suite],
                     kind="mean" if suite == "mean" else "suite",

@@ -33,11 +33,13 @@ def opponents(scores: Scores) -> tuple[str, str]:
     return theirs, "base"  # one trained arm only: what did training change?
 
 
-def judge(difference: Mapping[str, float]) -> str:
+def judge(difference: Mapping[str, float], lower_is_better: bool = False) -> str:
     """better or worse where the interval excludes zero, else open."""
     if difference["low"] > 0:
-        return "better"
-    return "worse" if difference["high"] < 0 else "open"
+        return "worse" if lower_is_better else "better"
+    if difference["high"] < 0:
+        return "better" if lower_is_better else "worse"
+    return "open"
 
 
 def verdict(scores: Scores) -> Verdict:
@@ -51,7 +53,8 @@ def verdict(scores: Scores) -> Verdict:
     by_suite: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
     for suite, gap in gaps.items():
         if suite != "mean":
-            by_suite[judge(gap)].append(suite)
+            less = scores["main"][suite] in scores.get("lower_is_better", ())
+            by_suite[judge(gap, less)].append(suite)
     caveat = (
         f"Intervals are {scores['confidence']:.0%} bootstrap intervals over the prompts. They "
         "say how much the choice of prompts matters; how much the training seed matters, only "

@@ -6,14 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from delia_ray.config import Rules
 from delia_ray.records import Message
+from delia_ray.text import repetition
 
 _MUST_SURVIVE = re.compile(r"\d+(?:[.,]\d+)*|\"[^\"]+\"|`[^`]+`|\{[^{}]*\}|<[^<>\s]+>")
 """Numbers, quoted text, code, slots and tags: what a rewording may not change."""
 _NEGATION = re.compile(r"\b(?:not|never|without|avoid|no|nor|neither|cannot)\b|n't\b", re.I)
 _SHORT = 3
 """An answer of up to this many characters occurs in other words by chance."""
-_LOOP = 12
-"""So many sequences must be there before repetition means anything."""
 _EVERYDAY = set(
     "about answer each every follow form format from have into must only response should".split()  # noqa: SIM905
     + "that them then there these they this type what when where which will with word words".split()  # noqa: SIM905
@@ -46,19 +45,6 @@ def answer_problem(
     if rules.max_repetition < 1 and repetition(said) > rules.max_repetition:
         return "repeats itself"
     return None
-
-
-def repetition(text: str) -> float:
-    """Share of the 4-word sequences of ``text`` that occurred in it before; of 8-character
-    ones where its words are not set apart. 0 for short texts."""
-    parts: Sequence[str] = text.split()
-    size = 4
-    if len(text) > 12 * max(1, len(parts)):
-        parts, size = text, 8
-    count = len(parts) - size + 1
-    if count < _LOOP:
-        return 0.0
-    return 1 - len({tuple(parts[i : i + size]) for i in range(count)}) / count
 
 
 def rewording_problem(

@@ -8,26 +8,50 @@ from typing import ClassVar
 from delia_ray.config import Metric
 
 
-class RowMetric(ABC):
-    """Judges each row alone; a suite's value is the mean, its interval a bootstrap."""
+class BaseMetric:
+    """What all metrics share."""
 
-    scale: ClassVar[float] = 1.0
+    scale: ClassVar[float | None] = 1.0
+    """The best value of a scale from 0; None where there is no bound."""
+    higher_is_better: ClassVar[bool] = True
 
     def __init__(self, settings: Metric) -> None:
         """Take what the metric needs from ``settings``; ``UserError`` where it is missing."""
         self.settings = settings
 
-    def check(self, references: Sequence[str]) -> None:  # noqa: B027  # most have no need
-        """Raise ``UserError`` where the references cannot be judged; before generation."""
+    def check(self, references: Sequence[str], sources: Sequence[str] | None = None) -> None:
+        """Raise ``UserError`` where the rows cannot be judged; before generation."""
+
+
+class BatchMetric(BaseMetric, ABC):
+    """Gives each row a score; a suite's value is the mean, its interval a bootstrap."""
+
+    failed: ClassVar[float | None] = 0.0
+    """The score of a failed generation; None for that of an empty output."""
+
+    @abstractmethod
+    def score_all(
+        self, outputs: Sequence[str], references: Sequence[str], sources: Sequence[str] | None
+    ) -> list[float]:
+        """A score for each row; ``sources`` are the rows' last user turns, where known."""
+
+
+class RowMetric(BatchMetric):
+    """Judges each row alone."""
 
     @abstractmethod
     def score(self, output: str, reference: str) -> float:
-        """From 0 (wrong) to 1 (right)."""
+        """From 0 to ``scale``."""
+
+    def score_all(
+        self, outputs: Sequence[str], references: Sequence[str], sources: Sequence[str] | None
+    ) -> list[float]:
+        return [self.score(out, ref) for out, ref in zip(outputs, references, strict=True)]
 
 
 @dataclass(frozen=True)
 class CorpusScore:
-    """Value and interval of a whole suite, and the library's signature of how."""
+    """Value and interval of a whole suite, and an account of how it was computed."""
 
     value: float
     low: float
@@ -35,17 +59,22 @@ class CorpusScore:
     signature: str
 
 
-class CorpusMetric(ABC):
+class CorpusMetric(BaseMetric, ABC):
     """Judges a whole suite at once, where the mean over rows would mean something else."""
 
-    scale: ClassVar[float] = 100.0
-
-    def __init__(self, settings: Metric) -> None:
-        """As for ``RowMetric``."""
-        self.settings = settings
+    scale: ClassVar[float | None] = 100.0
 
     @abstractmethod
     def score(
-        self, outputs: Sequence[str], references: Sequence[str], resamples: int, seed: int
+        self,
+        outputs: Sequence[str],
+        references: Sequence[str],
+        resamples: int,
+        seed: int,
+        confidence: float = 0.95,
     ) -> CorpusScore:
-        """From 0 to ``scale``, with the interval of ``resamples`` bootstrap resamples."""
+        """The value with the interval of ``resamples`` bootstrap resamples.
+
+        Raises:
+            ValueError: there is nothing to score.
+        """

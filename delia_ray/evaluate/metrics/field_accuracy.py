@@ -20,7 +20,7 @@ class FieldAccuracy(RowMetric):
         assert settings.field is not None  # the config sees to it
         self.field = settings.field
 
-    def check(self, references: Sequence[str]) -> None:
+    def check(self, references: Sequence[str], sources: Sequence[str] | None = None) -> None:
         bad = [i for i, r in enumerate(references) if not self._has(parse(r))]
         if bad:
             raise UserError(

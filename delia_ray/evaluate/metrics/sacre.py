@@ -1,4 +1,4 @@
-"""What BLEU and chrF share: sacrebleu's scorers and its own bootstrap."""
+"""What BLEU, chrF and TER share: sacrebleu's scorers and its own bootstrap."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,18 @@ from delia_ray.evaluate.metrics.contract import CorpusScore
 
 
 def corpus_score(
-    metric: Any, outputs: Sequence[str], references: Sequence[str], resamples: int, seed: int
+    metric: Any,
+    outputs: Sequence[str],
+    references: Sequence[str],
+    resamples: int,
+    seed: int,
+    most: float = 100.0,
 ) -> CorpusScore:
     """Score of a sacrebleu ``metric`` with the interval of its own bootstrap.
 
     The interval is sacrebleu's: 95 %, the mean of the resamples plus and minus half the
-    distance of their 2.5th and 97.5th percentiles. The signature names resamples and seed.
+    distance of their 2.5th and 97.5th percentiles, cut off at 0 and ``most``. The signature
+    names resamples and seed.
 
     Raises:
         ValueError: there is nothing to score.
@@ -36,7 +42,7 @@ def corpus_score(
     return CorpusScore(
         value=value,
         low=max(0.0, min(value, mean - half)),
-        high=min(100.0, max(value, mean + half)),
+        high=min(most, max(value, mean + half)),
         signature=str(signatures[name]),
     )
 
