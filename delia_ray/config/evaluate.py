@@ -140,6 +140,12 @@ class Evaluate(Settings):
     """What generates; each task loads its own copy."""
     suites: list[Suite] = Field(default_factory=_miniature_suites)
     """What to ask."""
+    base: bool = True
+    """Ask the untrained base model too."""
+    systems: dict[str, dict[str, str]] = {}
+    """Outputs of other systems to score beside the models: system -> suite -> file (or URL) with
+    one output a line, or ``.jsonl`` with strings or objects with the key ``output``. With
+    ``arms: {}`` and ``base: false`` nothing is trained and nobody is asked."""
     summary: list[str] = [
         "sep_unseen_tasks", "sep_unseen_phrasings", "sep_negated", "plain", "other_formats",
     ]  # fmt: skip

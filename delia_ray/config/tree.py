@@ -65,6 +65,19 @@ class RunConfig(Settings):
             raise ValueError("evaluate.suites: 'mean' is the summary's name; choose another")
         if len(set(names)) < len(names):
             raise ValueError(f"evaluate.suites: names must differ, got {names}")
+        for system, files in self.evaluate.systems.items():
+            if system in ("base", *self.models):
+                raise ValueError(f"evaluate.systems: {system!r} is a model's name; choose another")
+            if unknown := [n for n in files if n not in names]:
+                raise ValueError(
+                    f"evaluate.systems.{system} names {unknown}, which evaluate.suites lacks (it "
+                    f"has {names})"
+                )
+        if not (self.evaluate.base or self.models or self.evaluate.systems):
+            raise ValueError(
+                "nothing to evaluate: arms is empty, evaluate.base is false and evaluate.systems "
+                "is empty"
+            )
         if missing := [n for n in self.evaluate.summary if n not in names]:
             raise ValueError(
                 f"evaluate.summary names {missing}, which evaluate.suites lacks (it has {names})"

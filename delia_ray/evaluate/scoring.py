@@ -128,9 +128,15 @@ def _sources(prompts: Sequence[Sequence[Message]] | None) -> list[str] | None:
     return None if prompts is None else [prompt[-1]["content"] for prompt in prompts]
 
 
-def baseline_of(arms: Sequence[str]) -> str:
-    """What the other arms are compared with: common instruction tuning, else the base."""
-    return "common" if "common" in arms else "base"
+def names_of(config: RunConfig) -> list[str]:
+    """All that is compared, in order of display: base, arms and their snapshots, systems."""
+    base = ["base"] if config.evaluate.base else []
+    return [*base, *config.models, *config.evaluate.systems]
+
+
+def baseline_of(names: Sequence[str]) -> str:
+    """What the others are compared with: common instruction tuning, else the first."""
+    return "common" if "common" in names else names[0]
 
 
 def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) 
     ``confidence``, ``resamples``. A summary takes only main metrics from 0 to 1 of which more
     is better, since a mean of others says nothing.
     """
-    arms = ["base", *config.arms]
+    arms = names_of(config)
     baseline = baseline_of(arms)
     how: Any = {
         "resamples": config.evaluate.resamples,
@@ -168,24 +174,27 @@ def assemble(config: RunConfig, scored: Mapping[str, Mapping[str, SuiteScore]]) 
         groups[MEAN] = mean_of
 
     suites: dict[str, Any] = {
-        suite: {arm: scores[arm].metrics for arm in arms} for suite, scores in scored.items()
+        suite: {arm: scores[arm].metrics for arm in arms if arm in scores}
+        for suite, scores in scored.items()
     }
     differences: dict[str, Any] = {}
     for name, members in groups.items():
-        rows = {arm: {s: by_row[s][arm] for s in members} for arm in arms}
+        rows = {
+            arm: {s: by_row[s][arm] for s in members}
+            for arm in arms
+            if all(arm in by_row[s] for s in members)
+        }
         if name == MEAN:
             suites[MEAN] = {
-                arm: {main[MEAN]: asdict(mean_interval(rows[arm], **how))} for arm in arms
+                arm: {main[MEAN]: asdict(mean_interval(own, **how))} for arm, own in rows.items()
             }
-        gaps = {
-            arm: paired_difference(rows[arm], rows[baseline], **how)
-            for arm in arms
-            if arm not in ("base", baseline)
-        }
-        differences[name] = {
-            arm: {main[name]: {"value": gap.value, "low": gap.low, "high": gap.high}}
-            for arm, gap in gaps.items()
-        }
+        differences[name] = {}
+        for arm in rows:
+            if arm not in ("base", baseline) and baseline in rows:
+                gap = paired_difference(rows[arm], rows[baseline], **how)
+                differences[name][arm] = {
+                    main[name]: {"value": gap.value, "low": gap.low, "high": gap.high}
+                }
     return {
         "arms": arms,
         "baseline": baseline,

@@ -79,7 +79,7 @@ def _check_engine(config: RunConfig, engine: Any) -> None:
 def largest_ratio(config: RunConfig) -> float:
     """The most answers per downstream row that any arm uses."""
     ratios = [config.arm_ratio(arm) for arm in config.arms]
-    return max(ratios, default=config.mix.ratio) * config.mix.mosaic
+    return max(ratios, default=0) * config.mix.mosaic
 
 
 class Synthesis:
