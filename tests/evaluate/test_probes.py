@@ -86,7 +86,8 @@ def families(make_model: Callable[..., Path], folder: Path) -> dict[str, Any]:
         "gemma2": Gemma2ForCausalLM(
             Gemma2Config(
                 **small, intermediate_size=32, num_attention_heads=2, num_key_value_heads=1,
-                sliding_window=4, layer_types=[f"{k}_attention" for k in ("sliding", "full", "full")],
+                sliding_window=4,
+                layer_types=[f"{kind}_attention" for kind in ("sliding", "full", "full")],
             )
         ),
     }  # fmt: skip
