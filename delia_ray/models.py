@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +150,11 @@ def prompts_ids(tokenizer: Any, chats: Sequence[Sequence[Message]]) -> list[list
         [list(c) for c in chats], add_generation_prompt=True, tokenize=True, return_dict=True
     )
     return [list(ids) for ids in encoded["input_ids"]]
+
+
+def described(ids: Iterable[int], tokens: Mapping[int, Sequence[int]]) -> list[int]:
+    """``ids`` with, in place of each of ``tokens``, the ids that it maps to (its description)."""
+    return [word for i in ids for word in tokens.get(int(i), (int(i),))]
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from delia_ray.finetune.batches import Micro, Steps
 from delia_ray.finetune.objective import Objective, run
+from delia_ray.models import described
 
 Ids = npt.NDArray[np.int64]
 
@@ -38,7 +39,7 @@ class Watch:
             row = steps.store.row(int(position))
             ids = row["input_ids"][: int(row["supervised"].argmax())].astype(np.int64)
             if np.isin(ids, list(tokens)).any():
-                prompts.append((ids, _described(ids, tokens)))
+                prompts.append((ids, np.array(described(ids, tokens), np.int64)))
             if len(prompts) == rows:
                 break
         own = [ids for pair in prompts for ids in pair]
@@ -89,11 +90,6 @@ def _share(steps: Steps, rows: Ids, rank: int, world: int) -> tuple[Micro, int]:
     packs = [mine] if steps.flat else [row[None] for row in mine]
     micro = steps.micro(packs) if len(mine) else steps.micro([rows[:1]], counts=False)
     return micro, int(steps.supervised[rows].sum())
-
-
-def _described(ids: Ids, tokens: dict[int, list[int]]) -> Ids:
-    """``ids`` with every declared token's description in its place."""
-    return np.concatenate([tokens.get(int(i), [int(i)]) for i in ids]).astype(np.int64)
 
 
 def _beside(documents: list[Ids], flat: bool) -> tuple[Micro, tuple[list[int], list[int]]]:
