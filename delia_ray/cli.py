@@ -133,7 +133,7 @@ def _execute(config: RunConfig, until: str) -> None:
         finally:
             runtime.disconnect()
         if until in ("evaluate", "report"):
-            _print_scores(screen, plan.folder("evaluate").read_json("scores.json"), config)
+            _print_scores(screen, plan.folder("evaluate").read_json("scores.json"))
         if until == "report":
             screen.line(f"\n report  {run}/report.html      try it  delia chat {run}")
 
@@ -251,11 +251,12 @@ class _Watcher:
         self.screen.line(f" {number} {stage.name:<11} {manifest['summary']}  [{took}]")
 
 
-def _print_scores(screen: Screen, scores: dict[str, Any], config: RunConfig) -> None:
+def _print_scores(screen: Screen, scores: dict[str, Any]) -> None:
     from delia_ray.evaluate.table import table
 
     screen.line("")
-    rows = table(scores, ["base", *config.arms])
+    # What was kept of an arm on its way stands in the report.
+    rows = table(scores, [name for name in scores["arms"] if "@" not in name])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

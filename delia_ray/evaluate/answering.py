@@ -129,8 +129,8 @@ def lanes(tasks: int, cpus: int) -> int:
     if tasks <= cpus:
         return max(1, tasks)
 
-    def idle(at_once: int) -> float:
+    def time(at_once: int) -> float:
         full, rest = divmod(tasks, at_once)
-        return max(0, cpus - rest) / (full + 1) if rest else 0.0
+        return full * at_once / cpus + (max(1.0, rest / cpus) if rest else 0.0)
 
-    return min(range(cpus, min(2 * cpus, tasks) + 1), key=lambda n: (round(idle(n), 9), n))
+    return min(range(cpus, min(2 * cpus, tasks) + 1), key=lambda n: (round(time(n), 9), n))

@@ -11,14 +11,18 @@ def table(
 
     Args:
         scores: the content of ``scores.json``.
-        arms: the columns, in this order.
+        arms: the columns, in this order; a dash where one was not asked.
         every_metric: also a row for each metric beside the suite's main one.
     """
     rows = [["suite", "metric", *arms]]
     for suite, by_arm in scores["suites"].items():
-        names = list(by_arm[arms[0]]) if every_metric else [scores["main"][suite]]
+        asked = [arm for arm in arms if arm in by_arm]
+        if not asked:
+            continue
+        names = list(by_arm[asked[0]]) if every_metric else [scores["main"][suite]]
         for place, metric in enumerate(names):
-            cells = [cell(by_arm[arm][metric], scores["scales"].get(metric, 1.0)) for arm in arms]
+            scale = scores["scales"].get(metric, 1.0)
+            cells = [cell(by_arm[arm][metric], scale) if arm in by_arm else "–" for arm in arms]
             less = " (less is better)" if metric in scores.get("lower_is_better", ()) else ""
             rows.append([suite if place == 0 else "", metric + less, *cells])
     return rows

@@ -55,6 +55,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         "special_tokens": config.downstream.special_tokens,
         "ratio": largest_ratio(config),
         "repeat": config.mix.repeat,
+        "reworded": _reworded(config),
         "seed": config.seed,
         "model": fingerprint(model_of(config)),
     }
@@ -74,6 +75,11 @@ def _check_engine(config: RunConfig, engine: Any) -> None:
                 f"synthesize.{name}.json_schema needs synthesize.engine.type=vllm, "
                 f"which is {engine.type}"
             )
+
+
+def _reworded(config: RunConfig) -> bool:
+    """Whether any arm uses rewordings."""
+    return any(arm.reworded for arm in config.arms.values())
 
 
 def largest_ratio(config: RunConfig) -> float:
@@ -103,7 +109,8 @@ class Synthesis:
         self.method: Method = METHODS[self.config.method](corpus, self.ask, self.config.slack)
         downstream = corpus.read_table("downstream.parquet").to_pylist()
         tokens = stage.config.downstream.special_tokens
-        self.rewordings = Rewordings(downstream, self.ask, tokens)
+        wanted = downstream if _reworded(stage.config) else []
+        self.rewordings = Rewordings(wanted, self.ask, tokens)
         self.rows = len(downstream)
         self.pool = self._pool()
         """Answers that can be asked for; None where queries never end."""
