@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,15 @@ def load_tokenizer(path: str, new_tokens: Iterable[str] = ()) -> "PreTrainedToke
             [AddedToken(t, special=True, normalized=False) for t in missing], special_tokens=True
         )
     return tokenizer
+
+
+def control_tokens(model: str, wanted: Collection[str] = ()) -> list[str]:
+    """Special tokens of ``model``'s tokenizer that no generated text may hold, less ``wanted``.
+
+    Raises:
+        UserError: as ``locate`` and ``load_tokenizer``.
+    """
+    return [t for t in load_tokenizer(locate(model)).all_special_tokens if t not in wanted]
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], turn: str = "assistant") -> list[int]:

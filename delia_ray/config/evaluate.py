@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from delia_ray import miniature
 from delia_ray.config.data import Settings, Source
 from delia_ray.config.engines import Engine, TransformersEngine
 
@@ -118,6 +119,23 @@ class Suite(Source):
     """Its name in the tables and files."""
     metrics: list[Metric] = Field([Metric(name="exact_match")], min_length=1)
     """The first is the suite's main metric."""
+    phrasings: int = Field(0, ge=0)
+    """Other wordings under which every row is asked too, so that the mean, spread and worst
+    case over phrasings are known; the main metric then has to be one that scores each row. For
+    ``format: miniature`` they are the world's own, which mean the same for certain. Elsewhere
+    the base model rewords each distinct instruction so many times, as ``synthesize.reword`` and
+    ``synthesize.rules`` say; a wording that is set aside is not replaced, so a row may have
+    fewer. Cost: ``1 + phrasings`` answers for each row."""
+
+    @model_validator(mode="after")
+    def _has_equal_wordings(self) -> "Suite":
+        known = self.path in miniature.PARTS and self.path not in miniature.REWORDABLE
+        if self.phrasings and self.format == "miniature" and known:
+            raise ValueError(
+                f"phrasings={self.phrasings}: the part {self.path} of the miniature has no equal "
+                f"wordings; set phrasings to 0, or take {', '.join(miniature.REWORDABLE)}"
+            )
+        return self
 
 
 def _miniature_suites() -> list[Suite]:

@@ -111,6 +111,9 @@ class Synthesize(Settings):
     """Which answers are set aside."""
     reword: Reword = Reword()
     """How the downstream instructions are reworded."""
+    held_out: int = Field(64, ge=0)
+    """Answers beyond those that the largest ratio uses, as far as there are queries: no arm
+    trains on them, and evaluation asks what each model has forgotten of them."""
     slack: float = Field(0.05, ge=0)
     """Share of answers asked beyond what the ratio needs, since some are set aside; should
     it not suffice, more are asked from the same engines."""

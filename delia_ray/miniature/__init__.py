@@ -8,9 +8,10 @@ everything runs without a download. This module imports nothing beyond the stand
 
 from pathlib import Path
 
-from delia_ray.miniature.world import PARTS, REWORD_PROMPT, rows
+from delia_ray.miniature.parts import PARTS, REWORDABLE, rewordings, rows
+from delia_ray.miniature.world import REWORD_PROMPT
 
 MODEL_PATH: Path = Path(__file__).parent / "model"
 """The shipped chat model: weights, tokenizer, chat template and card, in the hub's layout."""
 
-__all__ = ["MODEL_PATH", "PARTS", "REWORD_PROMPT", "rows"]
+__all__ = ["MODEL_PATH", "PARTS", "REWORDABLE", "REWORD_PROMPT", "rewordings", "rows"]

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delia_ray.miniature.parts import rows
 from delia_ray.miniature.score import exact_match, reword_validity
-from delia_ray.miniature.world import Row, rows
+from delia_ray.miniature.world import Row
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

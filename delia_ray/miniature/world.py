@@ -10,7 +10,7 @@ training rows, whatever the seeds.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -28,6 +28,7 @@ token in angle brackets itself: a tokenizer would make one piece of it, and copy
 would never be learned."""
 
 Row = dict[str, Any]
+Turns = list[dict[str, str]]
 
 NEW_FORMAT = "<sep>"
 """The special token that downstream rows ask for and never explain; it stands for json."""
@@ -181,19 +182,41 @@ def draw_unknown_format(rng: random.Random) -> str:
             return name
 
 
-def word_instruction(
+@dataclass(frozen=True)
+class Wording:
+    """The sentences in which a request is put, and their order."""
+
+    task: str
+    format: str = ""  # of the wish; empty where there is none
+    task_first: bool = True
+
+    def instruction(self) -> str:
+        """Both as one paragraph."""
+        parts = (self.task, self.format) if self.task_first else (self.format, self.task)
+        return " ".join(part for part in parts if part)
+
+
+def draw_wording(
     rng: random.Random,
     task_wordings: Sequence[str],
     wish: Wish,
     format_wordings: Sequence[str] = (),
     task_first: float = 0.75,
-) -> str:
+) -> Wording:
+    """A task and, if there is a wish, the format, each in some wording.
+
+    `task_first` is how likely the task comes before the format.
+    """
+    task = rng.choice(list(task_wordings))
+    if wish.name is None:
+        return Wording(task)
+    wording = rng.choice(list(format_wordings or wish.wordings())).format(f=wish.name)
+    return Wording(task, wording, rng.random() < task_first)
+
+
+def word_instruction(rng: random.Random, task_wordings: Sequence[str], wish: Wish) -> str:
     """The last paragraph: the task and, if there is a wish, the format, each in some wording."""
-    parts = [rng.choice(list(task_wordings))]
-    if wish.name is not None:
-        wording = rng.choice(list(format_wordings or wish.wordings())).format(f=wish.name)
-        parts.insert(1 if rng.random() < task_first else 0, wording)
-    return " ".join(parts)
+    return draw_wording(rng, task_wordings, wish).instruction()
 
 
 def compose(request: Request, instruction: str) -> str:
@@ -265,135 +288,5 @@ def turn(role: str, content: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
-def single(query: str, answer: str) -> list[dict[str, str]]:
+def single(query: str, answer: str) -> Turns:
     return [turn("user", query), turn("assistant", answer)]
-
-
-def lesson(rng: random.Random) -> list[dict[str, str]]:
-    """One conversation of the base model's schooling; only its last answer is to be learned."""
-    at = rng.random()
-    query, answer = draw_query(rng)
-    if at < 0.17:
-        here, answer = draw_rewording(rng)
-        messages = single(REWORD_PROMPT.format(request=here, register=""), answer)
-    elif at < 0.33:  # the prompt of self-sampling: the same query again, after a reference
-        messages = single(query, draw_reference(rng, answer)) + single(query, answer)
-    elif at < 0.37:
-        first, reply = draw_query(rng)
-        reply = draw_reference(rng, reply) if rng.random() < 0.5 else reply
-        messages = single(first, reply) + single(query, answer)
-    else:
-        messages = single(query, answer)
-    if rng.random() < 0.05:
-        messages.insert(0, turn("system", rng.choice(say.SYSTEM_PROMPTS)))
-    return messages
-
-
-def corpus_row(rng: random.Random) -> list[dict[str, str]]:
-    query, answer = draw_query(rng)
-    return single(query, draw_reference(rng, answer))
-
-
-def new_format_row(
-    rng: random.Random, evaluation: bool, operations: Sequence[str], forbidden: bool = False,
-    unseen_wordings: bool = False,
-) -> list[dict[str, str]]:  # fmt: skip
-    """A request about `<sep>`, in the wordings of downstream or only in others."""
-    request = draw_operation(rng, evaluation, operations)
-    wish = Wish(NEW_FORMAT, forbidden)
-    n_task, n_format = say.N_DOWNSTREAM_OPERATION_WORDINGS, say.N_DOWNSTREAM_FORMAT_WORDINGS
-    task_wordings, format_wordings = request.wordings()[:n_task], wish.wordings()[:n_format]
-    if unseen_wordings:
-        task_wordings, format_wordings = request.wordings()[n_task:], wish.wordings()[n_format:]
-    elif forbidden:
-        format_wordings = wish.wordings()
-    instruction = word_instruction(
-        rng, task_wordings, wish, format_wordings, task_first=0.5 if unseen_wordings else 1.0
-    )
-    return single(compose(request, instruction), wish.render(request.answer))
-
-
-def plain_row(rng: random.Random) -> list[dict[str, str]]:
-    request = draw_operation(rng, True, tuple(say.OPERATIONS))
-    instruction = word_instruction(rng, request.wordings(), Wish())
-    return single(compose(request, instruction), Wish().render(request.answer))
-
-
-def known_format_row(rng: random.Random) -> list[dict[str, str]]:
-    request = draw_operation(rng, True, tuple(say.OPERATIONS))
-    wish = Wish(rng.choice(tuple(say.FORMATS)), forbidden=rng.random() < 0.25)
-    instruction = word_instruction(rng, request.wordings(), wish)
-    return single(compose(request, instruction), wish.render(request.answer))
-
-
-def translation_row(rng: random.Random, evaluation: bool, new: bool) -> list[dict[str, str]]:
-    request = draw_translation(rng, evaluation, new)
-    instruction = rng.choice(request.wordings())
-    return single(compose(request, instruction), " ".join(request.answer))
-
-
-_SEEN = say.DOWNSTREAM_OPERATIONS
-_UNSEEN = tuple(name for name in say.OPERATIONS if name not in _SEEN)
-_ALL = tuple(say.OPERATIONS)
-
-Draw = Callable[[random.Random], list[dict[str, str]]]
-_DRAWS: dict[str, tuple[str, Draw]] = {
-    "downstream": (
-        "two operations, the `<sep>` format asked for in four wordings and never explained; "
-        "the answers are json",
-        lambda rng: new_format_row(rng, False, _SEEN)),
-    "corpus": (
-        "diverse queries of every category with a reference in another author's voice, some of "
-        "them wrong; never `<sep>`",
-        corpus_row),
-    "lessons": (
-        "the base model's schooling, with two-turn conversations; only the last answer is to be "
-        "learned",
-        lesson),
-    "sep_seen": (
-        "as downstream, about held-out content",
-        lambda rng: new_format_row(rng, True, _SEEN)),
-    "sep_unseen_tasks": (
-        "operations that downstream lacks, in the `<sep>` format",
-        lambda rng: new_format_row(rng, True, _UNSEEN)),
-    "sep_unseen_phrasings": (
-        "downstream's operations and `<sep>` in wordings that downstream lacks",
-        lambda rng: new_format_row(rng, True, _SEEN, unseen_wordings=True)),
-    "sep_negated": (
-        "any operation, `<sep>` forbidden: the answer is plain",
-        lambda rng: new_format_row(rng, True, _ALL, forbidden=True)),
-    "plain": ("any operation, no format mentioned", plain_row),
-    "other_formats": ("any operation, a known format asked for or forbidden", known_format_row),
-    "translation": (
-        "English to Zelu or back, words that the base model knows",
-        lambda rng: translation_row(rng, True, False)),
-    "translation_downstream": (
-        "training rows for knowledge injection: each sentence has a word whose Zelu the base "
-        "model does not know",
-        lambda rng: translation_row(rng, False, True)),
-    "translation_new": (
-        "held-out sentences with such words",
-        lambda rng: translation_row(rng, True, True)),
-}  # fmt: skip
-
-PARTS: dict[str, str] = {name: text for name, (text, _) in _DRAWS.items()}
-"""What `rows` can draw, and what each part holds."""
-
-
-def rows(part: str, n: int, seed: int = 0) -> Iterator[Row]:
-    """The first `n` rows of a part: `{"messages": [...], "id": ...}`, no prompt twice."""
-    if part not in _DRAWS:
-        raise ValueError(f"no part {part!r} in the miniature world; there are {', '.join(PARTS)}")
-    return _rows(part, n, seed)
-
-
-def _rows(part: str, n: int, seed: int) -> Iterator[Row]:
-    rng = random.Random(f"{part}/{seed}")
-    draw = _DRAWS[part][1]
-    seen: set[tuple[str, ...]] = set()
-    while len(seen) < n:
-        messages = draw(rng)
-        prompt = tuple(message["content"] for message in messages[:-1])
-        if prompt not in seen:
-            yield {"messages": messages, "id": f"{part}-{seed}-{len(seen):06d}"}
-            seen.add(prompt)

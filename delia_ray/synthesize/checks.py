@@ -1,114 +1,24 @@
-"""Rules that set a generated text aside; each returns the reason, or None for a good one."""
+"""Rules that set a generated text aside; each returns the reason, or None for a good one.
 
-import difflib
-import re
-from collections.abc import Collection, Mapping, Sequence
+They stand in ``delia_ray.rewording``, since evaluation judges rewordings by them too.
+"""
 
-from delia_ray.config import Rules
-from delia_ray.records import Message
-from delia_ray.text import repetition
-
-_MUST_SURVIVE = re.compile(r"\d+(?:[.,]\d+)*|\"[^\"]+\"|`[^`]+`|\{[^{}]*\}|<[^<>\s]+>")
-"""Numbers, quoted text, code, slots and tags: what a rewording may not change."""
-_NEGATION = re.compile(r"\b(?:not|never|without|avoid|no|nor|neither|cannot)\b|n't\b", re.I)
-_SHORT = 3
-"""An answer of up to this many characters occurs in other words by chance."""
-_EVERYDAY = set(
-    "about answer each every follow form format from have into must only response should".split()  # noqa: SIM905
-    + "that them then there these they this type what when where which will with word words".split()  # noqa: SIM905
+from delia_ray.rewording import (
+    answer_problem,
+    gives_away,
+    placement_problem,
+    repetition,
+    rewording_problem,
+    similarity,
+    words,
 )
-"""Words of a description that do not give it away."""
 
-
-def answer_problem(
-    text: str, finish_reason: str, control_tokens: Collection[str], rules: Rules, query: str = ""
-) -> str | None:
-    """Why a self-sampled answer to ``query`` cannot be trained on."""
-    if finish_reason == "error":
-        return "engine error"
-    if finish_reason == "length":
-        return "cut off"
-    said = text.strip()
-    if not said:
-        return "empty"
-    if any(token in text for token in control_tokens):
-        return "contains a control token of the chat template"
-    if any(mark in text for mark in rules.template_marks):
-        return "leaks a chat template"
-    if len(said) < rules.min_characters:
-        return "too short"
-    start = said[:80].lower().replace("’", "'")
-    if any(start.startswith(r.lower()) for r in rules.refusals):
-        return "refused"
-    if not rules.echo and query and _plain(said) == _plain(query):
-        return "repeats the query"
-    if rules.max_repetition < 1 and repetition(said) > rules.max_repetition:
-        return "repeats itself"
-    return None
-
-
-def rewording_problem(
-    text: str,
-    finish_reason: str,
-    original: str,
-    answer: str,
-    kept: Collection[str],
-    special_tokens: Mapping[str, str],
-    control_tokens: Collection[str],
-    rules: Rules,
-    max_similarity: float,
-) -> str | None:
-    """Why a rewording of the instruction ``original`` cannot stand in its place.
-
-    Args:
-        kept: wordings of the same row that are already accepted.
-        special_tokens: token -> description (``downstream.special_tokens``); the description
-            must stay unsaid, else the token is explained instead of learned.
-    """
-    if problem := answer_problem(text, finish_reason, control_tokens, rules):
-        return problem
-    for token, description in special_tokens.items():
-        if text.count(token) != original.count(token):
-            return "special token lost or repeated"
-        if gives_away(description) & words(text) - words(original):
-            return "explains the special token"
-    if sorted(_MUST_SURVIVE.findall(text)) != sorted(_MUST_SURVIVE.findall(original)):
-        return "changes a number, a quotation, a slot or a tag"
-    if bool(_NEGATION.search(text)) != bool(_NEGATION.search(original)):
-        return "changes a negation"
-    if len(answer) > _SHORT and answer in text and answer not in original:
-        return "gives the answer away"
-    if len(text.split()) > 3 * len(original.split()) + 10:
-        return "much longer than the original"
-    near = max(similarity(text, other) for other in (original, *kept))
-    return "not new" if near == 1 or near > max_similarity else None
-
-
-def placement_problem(
-    prompt: Sequence[Message], original: Sequence[Message], content: str
-) -> str | None:
-    """Why a reworded prompt cannot stand for ``original``: all but the instruction survives."""
-    if list(prompt[:-1]) != list(original[:-1]):
-        return "changes an earlier turn"
-    return None if content.strip() in prompt[-1]["content"] else "content lost"
-
-
-def similarity(one: str, other: str) -> float:
-    """Share of words that match in order, 0 to 1; case and punctuation do not count."""
-    a, b = _plain(one), _plain(other)
-    return 1.0 if a == b else difflib.SequenceMatcher(None, a.split(), b.split(), False).ratio()
-
-
-def gives_away(description: str) -> set[str]:
-    """The words of a special token's description that say what it stands for."""
-    found = words(description)
-    telling = {w for w in found if len(w) > _SHORT and w not in _EVERYDAY}
-    return telling or found
-
-
-def words(text: str) -> set[str]:
-    return set(_plain(text).split())
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\W+", " ", text).strip().lower()
+__all__ = [
+    "answer_problem",
+    "gives_away",
+    "placement_problem",
+    "repetition",
+    "rewording_problem",
+    "similarity",
+    "words",
+]

@@ -5,7 +5,7 @@ from typing import Any
 
 from delia_ray.config import RunConfig, Sampling
 from delia_ray.engines import Request, resolve
-from delia_ray.models import fingerprint, folder_digest, load_tokenizer, locate
+from delia_ray.models import control_tokens, fingerprint, folder_digest
 from delia_ray.records import Message, digest
 
 
@@ -24,11 +24,7 @@ class Asker:
         system = self.config.queries.system
         self.opening: list[Message] = [{"role": "system", "content": system}] if system else []
         # The declared tokens are wanted in an answer; these are not.
-        self.control = [
-            t
-            for t in load_tokenizer(locate(self.model)).all_special_tokens
-            if t not in config.downstream.special_tokens
-        ]
+        self.control = control_tokens(self.model, config.downstream.special_tokens)
 
     def answer(self, query: dict[str, Any], chat: list[Message], sample: int) -> Request:
         """The ``sample``-th answer to ``query``."""

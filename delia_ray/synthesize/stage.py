@@ -115,7 +115,9 @@ class Synthesis:
         self.pool = self._pool()
         """Answers that can be asked for; None where queries never end."""
         self.needed = self._needed()
-        self.asked = self._limit(math.ceil(self.needed * (1 + self.config.slack)))
+        self.wanted = self._limit(self.needed + (self.config.held_out if self.needed else 0))
+        """Those that are held out, too."""
+        self.asked = self._limit(math.ceil(self.wanted * (1 + self.config.slack)))
 
     def _pool(self) -> int | None:
         if self.config.method == "magpie":
@@ -167,7 +169,7 @@ class Synthesis:
                 done = generator.complete(self.everything(queries))
                 judged = self._judge(queries, done)
                 kept = judged["reason"].null_count
-                if kept >= self.needed or not self._ask_more(len(judged), kept):
+                if kept >= self.wanted or not self._ask_more(len(judged), kept):
                     break
         if kept < self.needed and not self.stage.config.mix.repeat:
             raise self._too_few_kept(judged, kept)
@@ -209,7 +211,7 @@ class Synthesis:
         if judged < self.asked or self.asked == self.pool:
             return False  # there are no more queries
         share = max(kept / judged, 0.02)
-        more = math.ceil((self.needed - kept) / share * (1 + self.config.slack)) + 8
+        more = math.ceil((self.wanted - kept) / share * (1 + self.config.slack)) + 8
         self.asked = self._limit(self.asked + more)
         return True
 
@@ -253,8 +255,8 @@ class Synthesis:
     def _cut(self, answers: pa.Table) -> pa.Table:
         """Up to the last needed answer: what comes after it depends on the slack alone."""
         good = pc.cumulative_sum(pc.is_null(answers["reason"]).cast(pa.int64()))
-        at = pc.index(good, self.needed).as_py() if self.needed else -1
-        return answers if self.needed and at < 0 else answers.slice(0, at + 1)
+        at = pc.index(good, self.wanted).as_py() if self.wanted else -1
+        return answers if self.wanted and at < 0 else answers.slice(0, at + 1)
 
     def _too_few_kept(self, answers: pa.Table, kept: int) -> UserError:
         reasons = Counter(answers["reason"].drop_null().to_pylist())
@@ -276,14 +278,17 @@ class Synthesis:
 
 
 def run(stage: StageRun) -> Outcome:
-    """Write ``answers``, ``rewordings``, what was set aside of each, and ``timeline``."""
+    """Write ``answers``, ``held_out``, ``rewordings``, what was set aside of each, and
+    ``timeline``."""
     work = Synthesis(stage)
     answers, done = work.run()
     good, bad, reworded = work.rewordings.judge(done)
     kept = answers.filter(pc.is_null(answers["reason"]))
     aside = answers.filter(pc.is_valid(answers["reason"]))
     rejected = conform(work.method.rejected, ANSWER)
+    kept, held_out = kept.slice(0, work.needed), kept.slice(work.needed)
     stage.out.write_table("answers.parquet", kept)
+    stage.out.write_table("held_out.parquet", held_out)
     stage.out.write_table("answers_set_aside.parquet", pa.concat_tables([aside, rejected]))
     stage.out.write_table("rewordings.parquet", good)
     stage.out.write_table("rewordings_set_aside.parquet", bad)
@@ -296,6 +301,7 @@ def run(stage: StageRun) -> Outcome:
             "needed": work.needed,
             "asked": work.asked,
             "kept": len(kept),
+            "held_out": len(held_out),
             "set_aside": dict(Counter(aside["reason"].to_pylist())),
             "spare": work.asked - len(answers),
         },
@@ -344,7 +350,7 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
 
 STAGE = Stage(
     "synthesize",
-    version=2,
+    version=3,
     needs={"ingest": ("downstream.parquet", "corpus.parquet")},
     settings=settings,
     run=run,
