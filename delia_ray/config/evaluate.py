@@ -117,7 +117,16 @@ class Suite(Source):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Its name in the tables and files."""
     metrics: list[Metric] = Field([Metric(name="exact_match")], min_length=1)
-    """The first is the suite's main metric."""
+    """The first is the suite's main metric, so not ``length`` or ``repetition``."""
+
+    @model_validator(mode="after")
+    def _main_says_what_is_right(self) -> "Suite":
+        if self.metrics[0].name in ("length", "repetition"):
+            raise ValueError(
+                f"the first metric of a suite says how good an answer is, and "
+                f"{self.metrics[0].name} does not; name another one before it"
+            )
+        return self
 
 
 def _miniature_suites() -> list[Suite]:
