@@ -205,7 +205,7 @@ def test_f1_by_hand() -> None:
     assert f1(said, right, labels=["yes", "no", "other"]).value == pytest.approx((4 / 5 + 1) / 2)
     assert f1(said, right, labels=["yes", "no", "hm"]).value == pytest.approx((4 / 5 + 1) / 3)
     assert f1([""] * 5, right).value == 0
-    assert f1(right, right) == CorpusScore(1.0, 1.0, 1.0, "macro|confidence:0.95|bs:500|seed:3")
+    assert f1(right, right) == CorpusScore(1.0, 1.0, 1.0, "macro-f1|confidence:0.95|bs:500|seed:3")
 
 
 def test_f1_interval() -> None:

@@ -68,7 +68,7 @@ def test_failed_generations_and_what_they_cost() -> None:
     found = score_suite(suite("s", *metrics), ["a b", "a"], ["a b", "a"], [False, True], **HOW)
     values = {label: figures["value"] for label, figures in found.metrics.items()}
     assert values == {"exact_match": 0.5, "repetition": 0.5, "length": 1.0, "f1": 0.5}
-    assert found.signatures == {"f1": "macro|confidence:0.95|bs:200|seed:0"}
+    assert found.signatures == {"f1": "macro-f1|confidence:0.95|bs:200|seed:0"}
     wide = score_suite(
         suite("s", Metric(name="f1")), ["a", "b"] * 20, ["a"] * 20 + ["b"] * 20, [False] * 40,
         resamples=200, confidence=0.5, seed=0,
