@@ -65,6 +65,27 @@ def test_another_engine_does_not_inherit_keys(tmp_path: Path) -> None:
             "evaluate={suites: [{name: a, path: p, metrics: [{name: field_accuracy}]}]}",
             r"field_accuracy needs `field`",
         ),
+        *(
+            (f"evaluate={{suites: [{{name: a, path: p, metrics: [{metric}]}}]}}", message)
+            for metric, message in (
+                (
+                    "{name: exact_match, field: a}",
+                    r"exact_match takes no `field`; these do: field_accuracy, accuracy, f1",
+                ),
+                ("{name: chrf, tokenize: zh}", r"chrf takes no `tokenize`; these do: bleu"),
+                ("{name: bleurt}", r"bleurt needs `checkpoint`"),
+                ("{name: comet}", r"comet needs `checkpoint`"),
+                ("{name: accuracy, pattern: '('}", r"`pattern` is no regular expression"),
+                ("{name: accuracy, pattern: abc}", r"exactly one group, it has 0"),
+                ("{name: f1, pattern: (a), field: b}", r"not both"),
+                ("{name: f1, labels: [a, ' a']}", r"`labels` names a class twice"),
+                ("{name: format_validity, form: regex}", r"form: regex`, .* needs `pattern`"),
+                ("{name: format_validity, pattern: a}", r"form: regex`, .* needs `pattern`"),
+                ("{name: format_validity, form: json_schema}", r"needs `json_schema`"),
+                ("{name: length}", r"the first metric of a suite says how good"),
+                ("{name: blue}", r"'exact_match', 'content_match'"),
+            )
+        ),
         ("arms.base={}", r"'base' is the untrained model's name"),
         ("arms=[base, delia]", r"'base' is the untrained model's name"),
         ("arms=[common, relpay]", r"^arms: 'relpay' is not one of .*did you mean replay\?\)$"),

@@ -118,7 +118,7 @@ class Suite(Source):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Its name in the tables and files."""
     metrics: list[Metric] = Field([Metric(name="exact_match")], min_length=1)
-    """The first is the suite's main metric."""
+    """The first is the suite's main metric, so not ``length`` or ``repetition``."""
     phrasings: int = Field(0, ge=0)
     """Other wordings under which every row is asked too, so that the mean, spread and worst
     case over phrasings are known; the main metric then has to be one that scores each row. For
@@ -134,6 +134,15 @@ class Suite(Source):
             raise ValueError(
                 f"phrasings={self.phrasings}: the part {self.path} of the miniature has no equal "
                 f"wordings; set phrasings to 0, or take {', '.join(miniature.REWORDABLE)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _main_says_what_is_right(self) -> "Suite":
+        if self.metrics[0].name in ("length", "repetition"):
+            raise ValueError(
+                f"the first metric of a suite says how good an answer is, and "
+                f"{self.metrics[0].name} does not; name another one before it"
             )
         return self
 

@@ -100,4 +100,3 @@ def result(reference: Any, doing: str) -> Any:
         raise DeliaError(
             f"{doing} failed {RETRIES + 1} times: {type(error).__name__}: {error}"
         ) from error
-

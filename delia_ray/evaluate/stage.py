@@ -155,9 +155,7 @@ def _shares(
     chunk = CHUNK[engine.type] * engine.batch_size
 
     def keyed(model: str, own: Sequence[Request], adapter: str = "") -> list[Request]:
-        return [
-            Request(f"{model}|{r.key}", r.messages, r.max_tokens, adapter=adapter) for r in own
-        ]
+        return [Request(f"{model}|{r.key}", r.messages, r.max_tokens, adapter=adapter) for r in own]
 
     if engine.type == "vllm" and len(names) > 1 and _adapters_do(config):
         each = [keyed(n, requests, "" if n == "base" else f"{n}/adapter") for n in names]

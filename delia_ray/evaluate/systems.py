@@ -26,9 +26,7 @@ def systems_digest(systems: Files) -> Any:
     }
 
 
-def read_systems(
-    config: RunConfig, sizes: Mapping[str, int]
-) -> dict[str, dict[str, Completion]]:
+def read_systems(config: RunConfig, sizes: Mapping[str, int]) -> dict[str, dict[str, Completion]]:
     """Completions by system and key, as if the system had been asked.
 
     Raises:

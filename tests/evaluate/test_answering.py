@@ -37,9 +37,7 @@ def test_cut_keeps_batches_whole() -> None:
     assert [len(own) for own in several] == [24, 24, 2]
 
 
-def test_only_missing_chunks_are_answered(
-    tmp_path: Path, make_model: Callable[..., Path]
-) -> None:
+def test_only_missing_chunks_are_answered(tmp_path: Path, make_model: Callable[..., Path]) -> None:
     base = make_model(tmp_path / "base")
     share = Share("base-0", str(base), None, _requests(10), 4)
     engine, whole, other = TransformersEngine(batch_size=4), tmp_path / "a", tmp_path / "b"

@@ -5,6 +5,7 @@ import pytest
 from delia_ray.config import Metric, RunConfig, Suite
 from delia_ray.engines import Request
 from delia_ray.errors import UserError
+from delia_ray.evaluate.metrics import METRICS, BatchMetric
 from delia_ray.evaluate.scoring import assemble, check_suite, labels, score_suite
 from delia_ray.evaluate.stage import shares
 from delia_ray.evaluate.table import cell, table
@@ -43,6 +44,60 @@ def test_labels_tell_fields_apart_where_needed() -> None:
     two = Metric(name="field_accuracy", field="b")
     assert labels(suite("s", one)) == ["field_accuracy"]
     assert labels(suite("s", one, two)) == ["field_accuracy:a", "field_accuracy:b"]
+
+
+def test_labels_name_the_options_that_make_another_measure() -> None:
+    assert labels(suite("s", Metric(name="bleu", tokenize="zh"), Metric(name="bleu"))) == [
+        "bleu:zh", "bleu",
+    ]  # fmt: skip
+    assert labels(suite("s", Metric(name="constraints", loose=True))) == ["constraints:loose"]
+    both = [
+        Metric(name="accuracy", pattern="(a)"), Metric(name="accuracy", labels=["a"]),
+        Metric(name="accuracy"), Metric(name="accuracy"),
+    ]  # fmt: skip
+    assert labels(suite("s", *both)) == [
+        "accuracy:(a)", "accuracy:['a']", "accuracy#1", "accuracy#2",
+    ]  # fmt: skip
+
+
+def test_failed_generations_and_what_they_cost() -> None:
+    metrics = [
+        Metric(name="exact_match"), Metric(name="repetition"), Metric(name="length"),
+        Metric(name="f1"),
+    ]  # fmt: skip
+    found = score_suite(suite("s", *metrics), ["a b", "a"], ["a b", "a"], [False, True], **HOW)
+    values = {label: figures["value"] for label, figures in found.metrics.items()}
+    assert values == {"exact_match": 0.5, "repetition": 0.5, "length": 1.0, "f1": 0.5}
+    assert found.signatures == {"f1": "macro-f1|confidence:0.95|bs:200|seed:0"}
+    wide = score_suite(
+        suite("s", Metric(name="f1")), ["a", "b"] * 20, ["a"] * 20 + ["b"] * 20, [False] * 40,
+        resamples=200, confidence=0.5, seed=0,
+    )  # fmt: skip
+    assert "confidence:0.5" in wide.signatures["f1"]
+
+
+class Longer(BatchMetric):
+    """A metric that sees the prompt: is the output longer than the last user turn?"""
+
+    def score_all(self, outputs, references, sources):
+        assert sources is not None
+        return [float(len(o) > len(s)) for o, s in zip(outputs, sources, strict=True)]
+
+
+def test_a_metric_may_see_the_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "exact_match", Longer)
+    prompts = [
+        [{"role": "system", "content": "be brief"}, {"role": "user", "content": text}]
+        for text in ("ab", "abcd")
+    ]
+    found = score_suite(suite("s"), ["abc"] * 2, ["x"] * 2, [False] * 2, prompts=prompts, **HOW)
+    assert found.rows == [1.0, 0.0]
+
+
+def test_learned_metrics_fail_early_under_the_suites_name() -> None:
+    one = suite("s", Metric(name="comet", checkpoint="/nowhere/model.ckpt"))
+    with pytest.raises(UserError, match=r"^suite s: comet: "):
+        check_suite(one, ["a"], [[{"role": "user", "content": "b"}]])
 
 
 def test_suites_that_cannot_be_scored_fail_early() -> None:
@@ -121,7 +176,25 @@ def test_every_metric_has_a_row_on_demand() -> None:
     ]  # fmt: skip
 
 
+def test_other_scales_stay_out_of_the_mean_and_say_so() -> None:
+    conf = config(
+        suite("a", Metric(name="exact_match"), Metric(name="length"), Metric(name="ter")),
+        suite("b", Metric(name="ter")),
+        summary=["a", "b"],
+    )
+    scores = assemble(conf, scored(conf, {a: [0, 1] for a in ("base", "common", "delia")}))
+    assert scores["mean_of"] == ["a"]
+    assert scores["scales"] == {"exact_match": 1.0, "length": None, "ter": 100.0}
+    assert scores["lower_is_better"] == ["length", "ter"]
+    rows = table(scores, ["base"], every_metric=True)
+    assert [r[1] for r in rows[1:4]] == [
+        "exact_match", "length (less is better)", "ter (less is better)",
+    ]  # fmt: skip
+    assert rows[2][2] == "1.0 [1.0, 1.0]"
+
+
 def test_cells() -> None:
+    assert cell({"value": 44.31, "low": 42.98, "high": 45.7}, None) == "44.3 [43.0, 45.7]"
     assert cell({"value": 0.984, "low": 0.94, "high": 1}, 1.0) == "0.98 [0.94, 1.00]"
     assert cell({"value": 44.31, "low": 42.98, "high": 45.7}, 100.0) == "44.3 [43.0, 45.7]"
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from tests.finetune.gang import run_gang
-from tests.finetune.helpers import changed, prepare
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
@@ -16,6 +14,8 @@ from delia_ray.finetune.loop import Job
 from delia_ray.finetune.stage import run
 from delia_ray.mix.stage import run as mix
 from delia_ray.stage import StageRun
+from tests.finetune.gang import run_gang
+from tests.finetune.helpers import changed, prepare
 
 pytestmark = pytest.mark.ray
 
@@ -87,5 +87,5 @@ def test_a_snapshot_after_the_end_is_refused(place: tuple[RunConfig, Folder]) ->
 def test_several_workers_and_side_by_side_exclude_each_other(
     place: tuple[RunConfig, Folder],
 ) -> None:
-    with pytest.raises(ValueError, match="side_by_side=2 .* workers=2"):
+    with pytest.raises(ValueError, match=r"side_by_side=2 .* workers=2"):
         changed(place[0], side_by_side=2, workers=2)

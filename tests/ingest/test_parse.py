@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -101,3 +102,27 @@ def test_every_part_of_the_miniature_world(name):
     part = parse_file(one)
     assert part.read == len(part.records) == 50, Counter(part.rejects["reason"].to_pylist())
     assert part.records.equals(parse_file(one).records)
+
+
+def test_rows_of_ifeval(tmp_path):
+    ids, kwargs = ["punctuation:no_comma"], [{"num_words": None}]
+    rows = [
+        {"key": 1, "prompt": "Say no.", "instruction_id_list": ids, "kwargs": kwargs},
+        {"prompt": "x", "instruction_id_list": ["language:response_language"],
+         "kwargs": [{"language": "vi"}]},
+        {"prompt": "x", "instruction_id_list": ["keywords:new"], "kwargs": [{}]},
+        {"prompt": "x", "instruction_id_list": ids},
+        {"prompt": "", "instruction_id_list": ids, "kwargs": kwargs},
+    ]  # fmt: skip
+    path = write(tmp_path, "x", jsonl(rows))
+    part = parse_file(job(path, "ifeval"))
+    [record] = part.records.to_pylist()
+    assert record["prompt"] == [{"role": "user", "content": "Say no."}]
+    assert json.loads(record["answer"]) == {"instruction_id_list": ids, "kwargs": [{}]}
+    assert part.rejects["kind"].to_pylist() == [
+        "unsupported instruction language:response_language", "unknown instruction", "no kwargs",
+        "empty prompt",
+    ]  # fmt: skip
+    assert "needs a language detector" in part.rejects["reason"][0].as_py()
+    # Without the format's name the prompts are queries like any others.
+    assert parse_file(job(path, answers=False)).records["answer"].null_count == 4

@@ -71,3 +71,12 @@ def test_a_query_without_an_answer_is_no_downstream_row():
     part = parse("native/ifeval/input_data.public.jsonl", answers=True)
     assert not len(part.records)
     assert set(part.rejects["kind"].to_pylist()) == {"no answer"}
+
+
+def test_constraints_of_ifeval():
+    name = "native/ifeval/input_data.public.jsonl"
+    part = parse_file(Job(name, name, str(DATA / name), "ifeval", {}, None, True))
+    assert len(part.records) == 286
+    assert part.rejects["kind"].to_pylist() == [
+        "unsupported instruction language:response_language"
+    ] * 14  # fmt: skip

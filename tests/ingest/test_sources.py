@@ -20,6 +20,8 @@ from .helpers import QUERIES, config_of, jsonl, write
         ({"corpus": [{"path": "corpus", "format": "miniature"}]}, r"^corpus\[0\]\.rows: say how"),
         ({"corpus": [{"path": "x", "columns": {"promt": "q"}}]},
          r"^corpus\[0\]\.columns: no layout reads promt"),
+        ({"corpus": [{"path": "x", "format": "ifeval"}]},
+         r"^corpus\[0\]\.format=ifeval: its rows have constraints and no answers"),
     ],
 )  # fmt: skip
 def test_wrong_settings_fail_before_anything_starts(change, message):

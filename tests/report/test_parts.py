@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from delia_ray.report.counts import by_arm, count_tables, ingest_table, without_times
+from delia_ray.report.page import comparison
 from delia_ray.report.plots import POINTS, loss_plot, smooth, thin
 from delia_ray.report.samples import clip, outcome, reworded, tally
-from delia_ray.report.words import clock, number, opponents, signed, verdict
+from delia_ray.report.words import clock, judge, number, opponents, signed, verdict
 
 from .conftest import scores
 
@@ -52,6 +53,24 @@ def test_opponents() -> None:
     assert opponents(scores()) == ("delia", "common")
     assert opponents({"arms": ["base", "x", "y"], "baseline": "base"}) == ("y", "base")
     assert opponents({"arms": ["base", "common"], "baseline": "common"}) == ("common", "base")
+
+
+def test_less_may_be_better_and_a_scale_may_have_no_bound() -> None:
+    gap = {"value": -0.2, "low": -0.3, "high": -0.1}
+    assert (judge(gap), judge(gap, lower_is_better=True)) == ("worse", "better")
+    found = scores()
+    level = {"value": 40.0, "low": 20.0, "high": 160.0, "n": 8}
+    for arm in found["arms"]:
+        found["suites"]["texts"][arm] = {"length": level, "ter": level, "bleurt": level}
+    found["scales"] |= {"length": None, "ter": 100.0}
+    found["lower_is_better"] = ["length", "ter"]
+    lines = {line.metric: line for line in comparison(found) if line.suite == "texts"}
+    assert lines["length"].scale == "no bound, less is better"
+    assert lines["ter"].scale == "0 to 100, less is better"
+    assert lines["bleurt"].scale == "0 to 1"
+    cell = lines["length"].cells[0]
+    assert (cell.value, cell.at, cell.low, cell.high) == ("40.0", 25.0, 12.5, 100.0)
+    assert lines["ter"].cells[0].high == 100.0
 
 
 def test_figures_in_words() -> None:

@@ -8,11 +8,9 @@ import numpy as np
 
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics.contract import BaseMetric, CorpusMetric, CorpusScore, RowMetric
+from delia_ray.evaluate.metrics.resample import Rows, bootstrap_score
 from delia_ray.evaluate.metrics.structure import parse
-from delia_ray.evaluate.statistics import Values, generator
-
-_CHUNK = 4_000_000
-"""Indices drawn at a time, which bounds the memory (32 MB)."""
+from delia_ray.evaluate.statistics import Values
 
 
 class Labelled(BaseMetric):
@@ -93,37 +91,25 @@ class F1(Labelled, CorpusMetric):
         seed: int,
         confidence: float = 0.95,
     ) -> CorpusScore:
-        if not outputs:
-            raise ValueError("a corpus metric needs at least one row")
         truths = [self.truth(r) for r in references]
         classes = [self.norm(x) for x in self.settings.labels] or sorted({t for t in truths if t})
         place = {label: at for at, label in enumerate(classes)}
         unparsed = len(classes)
-        said = [place.get(self.read(o) or "", unparsed) for o in outputs]
         # An output may name a class of no reference, and a truth is always a class.
         pairs = np.array(
-            [place[t or ""] * (unparsed + 1) + p for t, p in zip(truths, said, strict=True)]
-        )
-        value = float(macro_f1(_tables(pairs[None], unparsed + 1))[0])
-        n, rng = len(pairs), generator(seed, "f1")
-        step = max(1, _CHUNK // n)
-        drawn = np.concatenate(
             [
-                macro_f1(
-                    _tables(
-                        pairs[rng.integers(0, n, size=(min(step, resamples - at), n))],
-                        unparsed + 1,
-                    )
-                )
-                for at in range(0, resamples, step)
+                place[truth or ""] * (unparsed + 1) + place.get(self.read(output) or "", unparsed)
+                for truth, output in zip(truths, outputs, strict=True)
             ]
         )
-        low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-        return CorpusScore(
-            value=value,
-            low=min(float(low), value),
-            high=max(float(high), value),
-            signature=f"macro|confidence:{confidence:g}|bs:{resamples}|seed:{seed}",
+        return bootstrap_score(
+            lambda rows: macro_f1(_tables(pairs[rows], unparsed + 1)),
+            len(pairs),
+            name="macro-f1",
+            resamples=resamples,
+            seed=seed,
+            confidence=confidence,
+            size=(unparsed + 1) ** 2,
         )
 
 
@@ -145,7 +131,7 @@ def macro_f1(tables: Values) -> Values:
     return mean
 
 
-def _tables(pairs: np.ndarray, size: int) -> Values:
+def _tables(pairs: Rows, size: int) -> Values:
     """Counts by truth and prediction of each row of ``pairs``, (samples, size, size)."""
     samples = len(pairs)
     flat = pairs + size * size * np.arange(samples)[:, None]

@@ -9,11 +9,8 @@ import numpy as np
 
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics.contract import BaseMetric, CorpusMetric, CorpusScore, RowMetric
-from delia_ray.evaluate.statistics import generator
+from delia_ray.evaluate.metrics.resample import bootstrap_score
 from delia_ray.ifeval import ConstraintError, decode, followed
-
-_CHUNK = 4_000_000
-"""Indices drawn at a time, which bounds the memory (32 MB)."""
 
 
 class _Constrained(BaseMetric):
@@ -58,25 +55,14 @@ class ConstraintsPerInstruction(_Constrained, CorpusMetric):
         seed: int,
         confidence: float = 0.95,
     ) -> CorpusScore:
-        if not outputs:
-            raise ValueError("a corpus metric needs at least one row")
         rows = [self.followed(o, r) for o, r in zip(outputs, references, strict=True)]
-        counts = np.array([[sum(row), len(row)] for row in rows], dtype=np.float64)
-        n, rng = len(rows), generator(seed, "constraints_per_instruction")
-        step = max(1, _CHUNK // n)
-        sums = np.concatenate(
-            [
-                counts[rng.integers(0, n, size=(min(step, resamples - at), n))].sum(axis=1)
-                for at in range(0, resamples, step)
-            ]
-        )
-        low, high = np.quantile(
-            sums[:, 0] / sums[:, 1], [(1 - confidence) / 2, (1 + confidence) / 2]
-        )
-        value = float(counts[:, 0].sum() / counts[:, 1].sum())
-        return CorpusScore(
-            value=value,
-            low=min(float(low), value),
-            high=max(float(high), value),
-            signature=f"ratio over prompts|confidence:{confidence:g}|bs:{resamples}|seed:{seed}",
+        right = np.array([sum(row) for row in rows], dtype=np.float64)
+        total = np.array([len(row) for row in rows], dtype=np.float64)
+        return bootstrap_score(
+            lambda drawn: right[drawn].sum(axis=1) / total[drawn].sum(axis=1),
+            len(rows),
+            name="instructions over prompts",
+            resamples=resamples,
+            seed=seed,
+            confidence=confidence,
         )

@@ -30,12 +30,10 @@ class ContentMatch(RowMetric):
         wanted = content(reference)
         if not wanted:
             return float(output.strip() == reference.strip())
-        if content(output) == wanted:
-            return 1.0
         left, right = parse(output), parse(reference)
         if isinstance(left, dict) and isinstance(right, dict) and set(left) == set(right):
             return float(all(list(_words(left[k])) == list(_words(right[k])) for k in right))
-        return 0.0
+        return float(content(output) == wanted)
 
 
 def content(text: str) -> list[str]:
@@ -47,7 +45,7 @@ def content(text: str) -> list[str]:
     digit (quotes, brackets, commas, emphasis) are not content; the sign of a number is.
     """
     text = _FENCE.sub(r"\1", text.strip())
-    value = parse(text)
+    value = Plain if _ITEM.match(text) else parse(text)  # "- 5" is an item, no negative number
     return list(_words(text if value is Plain else value))
 
 
