@@ -30,13 +30,13 @@ from delia_ray.export.layout import UNFINISHED, model_in
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.result import merge
 from delia_ray.finetune.stage import settings as finetune_settings
-from delia_ray.finetune.tokens import initialise_rows
 from delia_ray.mix.stage import run as mix
 from delia_ray.mix.stage import settings as mix_settings
 from delia_ray.pipeline import CURRENT
 from delia_ray.records import ANSWER, EXAMPLE, REWORDING, conform, digest
 from delia_ray.stage import StageRun
 from delia_ray.synthesize.stage import settings as synthesize_settings
+from delia_ray.token_rows import initialise_rows
 from tests.report.conftest import scores
 
 PROMPT = "say <sep> now"

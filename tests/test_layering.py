@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "records", "miniature", "text", "ifeval"},
     {"config", "artifacts"},
     {"models", "stage", "runtime", "packing", "store", "rewording"},
-    {"engines"},
+    {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
     {"export"},

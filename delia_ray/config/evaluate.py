@@ -177,6 +177,9 @@ class Evaluate(Settings):
         "sep_unseen_tasks", "sep_unseen_phrasings", "sep_negated", "plain", "other_formats",
     ]  # fmt: skip
     """Suites whose main metrics are averaged into the line "mean"; empty for none."""
+    probes: int = Field(32, ge=0)
+    """Prompts with a special token, and rows of downstream and held-out diverse data, with
+    which every model is looked into: states, gradients, what was retained; 0 for none."""
     max_tokens: int = Field(64, ge=1)
     """Longest answer, decoded greedily."""
     resamples: int = Field(2000, ge=100)

@@ -146,7 +146,7 @@ def _base(config: RunConfig, adapter: Path, merged: dict[str, Any]) -> Base:
         return Base(config.model)
     from transformers import AutoTokenizer
 
-    from delia_ray.finetune.model import PAD_TO
+    from delia_ray.token_rows import PAD_TO
 
     settings = json.loads(file.read_text(encoding="utf-8"))
     snapshot = _SNAPSHOT.search(settings.get("base_model_name_or_path") or "")

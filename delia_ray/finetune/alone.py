@@ -21,11 +21,12 @@ class Alone:
 
     def __init__(self, backend: str) -> None:
         import torch.distributed as dist
+        from torch._C._distributed_c10d import HashStore
 
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         if backend == "gloo":
             os.environ["DS_ACCELERATOR"] = "cpu"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
 
     def train(self, job: Any, arm: str) -> str:
         """Train one arm to its end, from its last checkpoint where it has one."""
@@ -61,7 +62,8 @@ def train_apart(stage: StageRun, gpus: float, arms: list[str]) -> None:
     free = [
         actor.remote("nccl" if gpus else "gloo") for _ in range(min(len(arms), own.side_by_side))
     ]
-    actors, busy, done = list(free), {}, 0
+    actors, done = list(free), 0
+    busy: dict[Any, tuple[Any, str]] = {}
     try:
         while waiting or busy:
             while waiting and free:

@@ -23,11 +23,11 @@ from delia_ray.finetune.progress import PROGRESS
 from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
 from delia_ray.finetune.schedule import rate
 from delia_ray.finetune.state import collect, restore_optimizer, restore_values
-from delia_ray.finetune.tokens import initialise_rows
 from delia_ray.finetune.trackers import Tracker, open_trackers
 from delia_ray.finetune.watch import Watch
 from delia_ray.models import locate
 from delia_ray.records import METRIC_POINT, conform, digest
+from delia_ray.token_rows import initialise_rows
 
 CURVE = "curve.parquet"
 """Written last for each arm: an arm that has it is done."""

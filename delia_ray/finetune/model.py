@@ -21,10 +21,8 @@ from transformers import AutoModelForCausalLM
 from delia_ray.config import Finetune
 from delia_ray.errors import UserError
 from delia_ray.finetune.attention import attention
-from delia_ray.finetune.tokens import sides, token_ids
 from delia_ray.models import load_tokenizer, locate_adapter
-
-PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
+from delia_ray.token_rows import grow, sides, token_ids
 
 
 def load_base(
@@ -33,22 +31,14 @@ def load_base(
 ) -> tuple[Any, Any]:  # fmt: skip
     """(model, tokenizer) of folder ``path`` with ``special_tokens`` in its vocabulary.
 
-    The embedding grows only where it has no spare rows left. Rows that it gains hold the mean
-    of the old ones until ``initialise_rows``: the same at every load, and never likely.
+    Their rows hold no value of their own until ``initialise_rows``.
     """
     tokenizer = load_tokenizer(path, special_tokens)
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=dtype, attn_implementation=attention(kernel),
         quantization_config=_quantization(quantize, dtype),
     )  # fmt: skip
-    old = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > old:
-        model.resize_token_embeddings(
-            len(tokenizer), pad_to_multiple_of=PAD_TO, mean_resizing=False
-        )
-        with torch.no_grad():
-            for side in sides(model):
-                side[old:] = side[:old].float().mean(0).to(side.dtype)
+    grow(model, tokenizer)
     return model, tokenizer
 
 

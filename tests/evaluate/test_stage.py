@@ -9,7 +9,7 @@ from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.evaluate.stage import STAGE
-from delia_ray.records import EXAMPLE, GENERATION, conform, content_id
+from delia_ray.records import ANSWER, EXAMPLE, GENERATION, conform, content_id
 from delia_ray.stage import StageRun
 
 pytestmark = pytest.mark.ray
@@ -52,7 +52,20 @@ def work(tmp_path_factory: pytest.TempPathFactory, make_model) -> tuple[RunConfi
     for name in ("words", "texts"):
         rows = [example(f"{name} {'x' * i}", f"answer {i}") for i in range(N)]
         (folder / "ingest").write_table(f"suite-{name}.parquet", conform(rows, EXAMPLE))
+    held_out(folder)
     return config, folder
+
+
+def held_out(folder: Folder, count: int = 4) -> None:
+    """What synthesis leaves for the evaluation, and the rows that were trained on."""
+    rows = [
+        {"id": f"h{i}", "source": "s", "prompt": [{"role": "user", "content": f"held {i}"}],
+         "answer": f"said {i}", "finish_reason": "stop", "completion_tokens": 2, "reason": None}
+        for i in range(count)
+    ]  # fmt: skip
+    (folder / "synthesize").write_table("held_out.parquet", conform(rows, ANSWER))
+    down = conform([example(f"down {i}", "yes") for i in range(3)], EXAMPLE)
+    (folder / "ingest").write_table("downstream.parquet", down)
 
 
 def run(config: RunConfig, folder: Folder, out: str):
@@ -136,6 +149,7 @@ def test_shipped_model_knows_its_world(ray_local, tmp_path: Path) -> None:
         if len(r["messages"]) == 2
     ]
     (folder / "ingest").write_table("suite-plain.parquet", conform(rows, EXAMPLE))
+    held_out(folder)
     shutil.copytree(miniature.MODEL_PATH, tmp_path / "finetune" / "delia" / "merged")
     config = RunConfig.model_validate(
         {

@@ -12,7 +12,7 @@ from delia_ray.errors import UserError
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.result import merge
 from delia_ray.finetune.schedule import rate
-from delia_ray.finetune.tokens import initialise_rows
+from delia_ray.token_rows import initialise_rows
 
 TOKENS = {"<sep>": "ab", "<new>": "cd"}
 SETTINGS = Finetune(lora=Lora(r=4, alpha=4, dropout=0.0))

@@ -49,6 +49,7 @@ class Place:
             "engine": {"type": "transformers"},
             "sampling": {"max_tokens": 96},
             "reword": REWORD,
+            "held_out": 0,
         }
         self.config = RunConfig.model_validate(
             {"storage": str(self.root), "mix": {"ratio": ratio}, "synthesize": own | settings}
@@ -83,6 +84,18 @@ def test_the_first_answers_of_the_pool(first, place: Place) -> None:
     assert (counts["generated"], counts["from_cache"], counts["asked_again"]) == (34 + 16, 0, 0)
     assert counts["engine_starts"] == 1
     assert counts["tokens_generated"] > 300 < counts["prompt_tokens"]
+
+
+def test_held_out_answers_follow_those_that_train(first, place: Place) -> None:
+    _, answers, _ = first
+    outcome, again, _ = place.go(4, held_out=8)
+    assert again == answers
+    kept = place.run.out.read_table("held_out.parquet").to_pylist()
+    assert outcome.counts["self_sample"]["held_out"] == len(kept) == 8
+    order = [place.pool.index(a["id"]) for a in [*again, *kept]]
+    assert order == sorted(order)
+    _, _, _ = place.go(0, held_out=8)  # nothing diverse: nothing to hold out
+    assert len(place.run.out.read_table("held_out.parquet")) == 0
 
 
 def test_answers_are_in_the_models_own_voice(first, place: Place) -> None:

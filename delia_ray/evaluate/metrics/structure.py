@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import warnings
 from typing import Any
 
@@ -47,3 +48,34 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, bool) != isinstance(right, bool):
         return False
     return bool(left == right)
+
+
+_MARKS = (
+    ("tag", re.compile(r"<([A-Za-z][^<>\s]*)>.*</\1>", re.DOTALL)),
+    ("list items", re.compile(r"(?:[ \t]*(?:[-*•]|\d+[.)])[ \t]+.*(?:\n|\Z))+")),
+    ("brackets", re.compile(r"\[.*\]", re.DOTALL)),
+    ("quotes", re.compile(r"([\"'“]).*[\"'”]", re.DOTALL)),
+)
+
+
+def form_name(text: str) -> str:
+    """A word for the form of an answer, to group rows by: ``json``, ``python`` (a literal),
+    ``tag``, ``list items``, ``brackets``, ``quotes``, ``number`` or ``plain``."""
+    text = text.strip()
+    for name, mark in _MARKS:
+        if name in ("tag", "list items") and mark.fullmatch(text):
+            return name
+    value = parse(text)
+    if isinstance(value, dict | list | tuple | set):
+        return "json" if _is_json(text) else "python"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number"
+    return next((name for name, mark in _MARKS if mark.fullmatch(text)), "plain")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -13,6 +13,7 @@ from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer
 from delia_ray.records import digest
 
+PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
 NOISE = 0.1
 """Of ``description_noise``, in standard deviations of the existing rows."""
 
@@ -21,6 +22,20 @@ def sides(model: Any) -> list[torch.Tensor]:
     """The embedding matrices: one where input and output are tied, else both."""
     inner, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     return [inner] if head is inner else [inner, head]
+
+
+def grow(model: Any, tokenizer: Any) -> None:
+    """Give the embedding rows for all tokens, where it has not enough spare ones left.
+
+    Rows that it gains hold the mean of the old ones: the same at every load, and never likely.
+    """
+    old = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) <= old:
+        return
+    model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=PAD_TO, mean_resizing=False)
+    with torch.no_grad():
+        for side in sides(model):
+            side[old:] = side[:old].float().mean(0).to(side.dtype)
 
 
 def token_ids(tokenizer: Any, special_tokens: Mapping[str, str]) -> list[int]:
