@@ -7,11 +7,11 @@ from delia_ray.rewording import (
     answer_problem,
     gives_away,
     placement_problem,
-    repetition,
     rewording_problem,
     similarity,
     words,
 )
+from delia_ray.text import repetition
 
 __all__ = [
     "answer_problem",
