@@ -15,7 +15,8 @@ from delia_ray import miniature
 from delia_ray.config import RunConfig, Suite
 from delia_ray.engines import Completion, Request
 from delia_ray.errors import UserError
-from delia_ray.evaluate.metrics import RowMetric, make_metric
+from delia_ray.evaluate.metrics import BatchMetric, make_metric
+from delia_ray.evaluate.scoring import score_suite
 from delia_ray.records import Message, digest
 from delia_ray.rewording import reword, rewording_problem, split_instruction, with_instruction
 
@@ -35,6 +36,10 @@ class Phrasings:
     """``asked``, ``kept``, ``set_aside`` (reason -> number), which add up, of wordings;
     ``rows`` and ``rows_reworded`` (with at least one other phrasing)."""
 
+    def cells(self) -> list[tuple[int, int]]:
+        """(row, phrasing) of every prompt, row by row."""
+        return [(row, number) for row, p in enumerate(self.prompts) for number in p]
+
 
 def check_phrasings(suite: Suite) -> None:
     """
@@ -42,7 +47,7 @@ def check_phrasings(suite: Suite) -> None:
         UserError: the suite is to be asked in several phrasings, and its main metric says
             nothing of a single row.
     """
-    if suite.phrasings and not isinstance(make_metric(suite.metrics[0]), RowMetric):
+    if suite.phrasings and not isinstance(make_metric(suite.metrics[0]), BatchMetric):
         raise UserError(
             f"suite {suite.name}: phrasings={suite.phrasings} compares the scores of a row's "
             f"phrasings, and its main metric {suite.metrics[0].name} scores only whole suites; "
@@ -102,6 +107,36 @@ def of_the_miniature(suite: Suite, rows: Sequence[Row]) -> Phrasings:
     asked, kept = suite.phrasings * len(rows), sum(len(p) - 1 for p in found)
     aside = {"the world has no further wording": asked - kept} if kept < asked else {}
     return Phrasings(found, _counts(asked, kept, aside, found))
+
+
+def phrasing_scores(
+    suite: Suite,
+    asked: Phrasings,
+    references: Sequence[str],
+    outputs: Sequence[str],
+    failed: Sequence[bool],
+) -> list[dict[int, float]]:
+    """The main metric of one arm for each row and phrasing, as ``robustness`` takes it.
+
+    Args:
+        references: of the rows.
+        outputs, failed: of ``asked.cells()``, in this order; a failed one counts as wrong.
+    """
+    cells = asked.cells()
+    scored = score_suite(
+        suite.model_copy(update={"metrics": suite.metrics[:1]}),
+        outputs,
+        [references[row] for row, _ in cells],
+        failed,
+        prompts=[asked.prompts[row][number] for row, number in cells],
+        resamples=1, confidence=0.5, seed=0,  # its interval is not used
+    )  # fmt: skip
+    if scored.rows is None:
+        raise ValueError(f"suite {suite.name!r}: {suite.metrics[0].name} has no score of a row")
+    found: list[dict[int, float]] = [{} for _ in asked.prompts]
+    for (row, number), score in zip(cells, scored.rows, strict=True):
+        found[row][number] = score
+    return found
 
 
 class ModelWordings:

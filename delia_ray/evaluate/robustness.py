@@ -37,10 +37,10 @@ class Robustness:
     mean: Interval
     """Mean over the rows of a row's mean over its phrasings."""
     worst_case: Interval
-    """Mean over the rows of a row's lowest score: right only where right however asked."""
+    """Mean over the rows of a row's worst score: right only where right however asked."""
     worst_phrasing: Interval
-    """Mean score under the phrasing where it is lowest. Its interval does not know that it was
-    picked for being the lowest."""
+    """Mean score under the phrasing where it is worst. Its interval does not know that it was
+    picked for being the worst."""
     worst: int
     """The number of that phrasing."""
     within_row_range: Interval
@@ -61,7 +61,13 @@ class Robustness:
 
 
 def robustness(
-    suite: str, scores: Scores, *, resamples: int, confidence: float, seed: int
+    suite: str,
+    scores: Scores,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    higher_is_better: bool = True,
 ) -> Robustness | None:
     """The figures of one arm on one suite; None where no row has a second phrasing.
 
@@ -73,6 +79,7 @@ def robustness(
         scores: of the rows of the suite, in order.
         resamples: how many.
         confidence: share of the resamples inside an interval.
+        higher_is_better: whether the worst score is the lowest or the highest.
 
     Raises:
         ValueError: no rows, a row without the original phrasing, or a score that is not finite.
@@ -92,7 +99,7 @@ def robustness(
 
     having = (~np.isnan(matrix)).sum(axis=0).tolist()
     phrasings = {number: interval(filled[:, at], having[at]) for at, number in enumerate(numbers)}
-    worst = numbers[int(columns.argmin())]
+    worst = numbers[int(columns.argmin() if higher_is_better else columns.argmax())]
     draws = np.stack(
         # A new generator for each: all phrasings are seen on the same resampled rows.
         [resampled_means(column, resamples, generator(seed, suite)) for column in filled.T],
@@ -102,7 +109,7 @@ def robustness(
     return Robustness(
         original=phrasings[0],
         mean=interval(row_means),
-        worst_case=interval(lowest),
+        worst_case=interval(lowest if higher_is_better else highest),
         worst_phrasing=phrasings[worst],
         worst=worst,
         within_row_range=interval(highest - lowest),
@@ -114,7 +121,9 @@ def robustness(
     )
 
 
-def row_figures(suite: str, scores: Scores) -> dict[str, list[float]]:
+def row_figures(
+    suite: str, scores: Scores, *, higher_is_better: bool = True
+) -> dict[str, list[float]]:
     """``mean``, ``worst_case``, ``within_row_range`` and ``consistency`` row by row.
 
     For ``statistics.paired_difference``: two arms that were asked the same have the same rows
@@ -129,7 +138,7 @@ def row_figures(suite: str, scores: Scores) -> dict[str, list[float]]:
     means, lowest, highest = _by_row(matrix)
     return {
         "mean": means.tolist(),
-        "worst_case": lowest.tolist(),
+        "worst_case": (lowest if higher_is_better else highest).tolist(),
         "within_row_range": (highest - lowest).tolist(),
         "consistency": (highest == lowest).astype(float).tolist(),
     }

@@ -15,6 +15,7 @@ from delia_ray.evaluate.phrasings import (
     as_they_are,
     check_phrasings,
     of_the_miniature,
+    phrasing_scores,
     phrasing_settings,
     reworded_by_model,
 )
@@ -189,6 +190,21 @@ def test_what_the_shipped_model_says_in_other_words_means_the_same() -> None:
         total += len(read) - 1
         same += sum(r == read[0] for r in read.values()) - 1
     assert same >= 0.85 * total
+
+
+def test_scores_of_every_row_and_phrasing() -> None:
+    rows = [_row("a\n\nSay it.", "green tree"), _row("b\n\nSay it.", "dark stone")]
+    asked = _judge(_work(rows, 2), ["Tell me of the green tree", "Speak, please, now"])
+    assert asked.cells() == [(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
+    suite = _suite(metrics=[{"name": "exact_match"}, {"name": "bleu"}], phrasings=2)
+    outputs = ["green tree", "dark stone", "dark stone", "", "dark stone"]
+    found = phrasing_scores(
+        suite, asked, ["green tree", "dark stone"], outputs, [False, False, False, True, True]
+    )
+    assert found == [{0: 1.0, 2: 0.0}, {0: 1.0, 1: 0.0, 2: 0.0}]
+    bleu = _suite(metrics=[{"name": "bleu"}])
+    with pytest.raises(ValueError, match="bleu has no score of a row"):
+        phrasing_scores(bleu, as_they_are(rows), ["a", "b"], ["a", "b"], [False] * 2)
 
 
 def test_without_phrasings_rows_stay_alone() -> None:

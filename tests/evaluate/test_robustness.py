@@ -59,6 +59,15 @@ def test_a_model_that_does_not_mind() -> None:
     assert found.mean.value == found.worst_case.value == found.original.value
 
 
+def test_less_may_be_better() -> None:
+    scores = _full([[0.2, 0.4], [0.1, 0.1]])
+    found = robustness("s", scores, higher_is_better=False, **HOW)
+    assert found is not None
+    assert (found.worst, found.worst_phrasing.value) == (1, 0.25)
+    assert found.worst_case.value == 0.25
+    assert row_figures("s", scores, higher_is_better=False)["worst_case"] == [0.4, 0.1]
+
+
 def test_numbers_need_not_be_consecutive() -> None:
     found = robustness("s", [{0: 1.0, 5: 0.0}, {0: 1.0, 9: 1.0}], **HOW)
     assert found is not None
