@@ -34,11 +34,6 @@ class Asked:
             for n, prompt in prompts.items()
         ]
 
-    def keys(self, suite: str) -> list[dict[int, str]]:
-        """For each row of ``suite``: number of the phrasing -> key."""
-        prompts = self.phrasings[suite].prompts
-        return [{n: key_of(suite, i, n) for n in own} for i, own in enumerate(prompts)]
-
     def counts(self) -> dict[str, Any]:
         """Of the suites that have phrasings."""
         return {name: own.counts for name, own in self.phrasings.items() if own.counts}

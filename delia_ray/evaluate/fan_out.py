@@ -11,8 +11,9 @@ from delia_ray.engines import Completion, Request, resolve
 from delia_ray.evaluate.answering import Share, Took, answer, cut, lanes
 from delia_ray.evaluate.asking import Asked, Asking, Rows, key_of
 from delia_ray.evaluate.examining import Subject, examine, prompts_with
-from delia_ray.evaluate.metrics import RowMetric, make_metric
+from delia_ray.evaluate.metrics import make_metric
 from delia_ray.evaluate.parts import Part, run_parts
+from delia_ray.evaluate.phrasings import Phrasings, phrasing_scores
 from delia_ray.evaluate.robustness import robustness
 from delia_ray.evaluate.scoring import SuiteScore, score_suite
 from delia_ray.stage import StageRun
@@ -146,12 +147,10 @@ def score_all(
                 _score, (suite, answers, examples, *how), f"scoring {suite.name} of {model}"
             )
             if suite.phrasings and model not in evaluate.systems:
-                said = [
-                    {n: completions[key] for n, key in own.items()}
-                    for own in asked.keys(suite.name)
-                ]
+                phrasings = asked.phrasings[suite.name]
+                said = [completions[key_of(suite.name, *cell)] for cell in phrasings.cells()]
                 parts[f"{suite.name}|{model}|phrasings.json"] = Part(
-                    _score_phrasings, (suite, said, examples, *how),
+                    _score_phrasings, (suite, phrasings, said, examples, *how),
                     f"comparing phrasings of {suite.name} for {model}",
                 )  # fmt: skip
     kept = stage.out / PARTS / "scores"
@@ -181,20 +180,18 @@ def _score(
 
 
 def _score_phrasings(
-    suite: Suite, said: list[dict[int, Completion]], examples: list[dict[str, Any]],
+    suite: Suite, asked: Phrasings, said: list[Completion], examples: list[dict[str, Any]],
     resamples: int, confidence: float, seed: int,
 ) -> dict[str, Any] | None:  # fmt: skip
-    metric = make_metric(suite.metrics[0])
-    assert isinstance(metric, RowMetric)  # check_phrasings saw to it
-    scores = [
-        {
-            n: 0.0 if c.finish_reason == "error" else metric.score(c.text, row["answer"])
-            for n, c in own.items()
-        }
-        for own, row in zip(said, examples, strict=True)
-    ]
-    found = robustness(suite.name, scores, resamples=resamples, confidence=confidence, seed=seed)
-    return found and asdict(found)
+    scores = phrasing_scores(
+        suite, asked, [r["answer"] for r in examples], [c.text for c in said],
+        [c.finish_reason == "error" for c in said],
+    )  # fmt: skip
+    found = robustness(
+        suite.name, scores, resamples=resamples, confidence=confidence, seed=seed,
+        higher_is_better=make_metric(suite.metrics[0]).higher_is_better,
+    )  # fmt: skip
+    return None if found is None else asdict(found)
 
 
 # --- looking inside ---------------------------------------------------------------------

@@ -11,7 +11,6 @@ from delia_ray.rewording import (
     similarity,
     words,
 )
-from delia_ray.text import repetition
 
 __all__ = [
     "answer_problem",
