@@ -13,7 +13,7 @@ from typing import Any
 from delia_ray import __doc__ as story
 from delia_ray import __version__
 from delia_ray.artifacts import Folder, open_storage
-from delia_ray.config import RunConfig, describe, load_config
+from delia_ray.config import RunConfig, describe, load_config, load_settings
 from delia_ray.console import Screen, chatter_to, clock
 from delia_ray.errors import DeliaError, UserError
 
@@ -71,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
                 "--probe", type=int, default=256, metavar="N",
                 help="requests that the plan generates (they are kept); 256 by default",
             )  # fmt: skip
+    study = verb("study", "measure the paper's claims: ratios, seeds, baselines, verdicts", _study)
+    study.add_argument("which", choices=["claims"], help="claims: those of the DELIA paper")
+    study.add_argument(
+        "settings", nargs="*", metavar="STUDY.yaml | key=value",
+        help="another design, and overrides such as seeds=8; none: the miniature's",
+    )  # fmt: skip
+    study.add_argument(
+        "--out", metavar="FOLDER_OR_URL", help="put claims.html and claims.md there too"
+    )
     recipe(verb("show", "print every setting, its value and what it means", _show))
     report = verb("report", "write the report of a run again", _report)
     report.add_argument("run", metavar="RUN", help="a run's folder or URL")
@@ -95,11 +104,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(settings: Sequence[str]) -> RunConfig:
+    files, overrides = _parted(settings)
+    return load_config(files or [Path(__file__).parent / "miniature" / "demo.yaml"], overrides)
+
+
+def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     files = [s for s in settings if s.endswith((".yaml", ".yml")) and "=" not in s]
-    overrides = [s for s in settings if s not in files]
-    if not files:
-        files = [str(Path(__file__).parent / "miniature" / "demo.yaml")]
-    return load_config(files, overrides)
+    return files, [s for s in settings if s not in files]
 
 
 # --- verbs ----------------------------------------------------------------------------
@@ -151,6 +162,27 @@ def _plan(config: RunConfig, probe: int) -> None:
         for line in lines(plan):
             screen.line(f"   {line}")
         screen.line(f"   kept in {run}/synthesis-plan.json; `delia synthesize` goes on from here")
+
+
+def _study(parsed: argparse.Namespace) -> None:
+    from delia_ray.study.design import RECIPE, Study
+
+    files, overrides = _parted(parsed.settings)
+    study = load_settings(Study, files or [RECIPE], overrides)
+    run = open_storage(study.storage) / study.name
+    out = [run, *([open_storage(parsed.out)] if parsed.out else [])]
+    with _logged(run) as screen:
+        from delia_ray import runtime
+        from delia_ray.study.page import headline
+        from delia_ray.study.run import study_claims
+
+        try:
+            found = study_claims(study, out, lambda title: _Watcher(screen, run, title))
+        finally:
+            runtime.disconnect()
+        for claim in found["claims"]:
+            screen.line(f"  {claim['verdict']:<15}{claim['claim']}  {claim['ours']}")
+        screen.line(f"\n {headline(found)}\n report  {out[-1]}/claims.html")
 
 
 def _show(parsed: argparse.Namespace) -> None:
@@ -236,11 +268,10 @@ def _user_error(error: BaseException) -> UserError | None:
 class _Watcher:
     """Prints a line for each stage, and a bar while it runs."""
 
-    def __init__(self, screen: Screen, run: Folder) -> None:
+    def __init__(self, screen: Screen, run: Folder, title: str = "") -> None:
         self.screen = screen
         self.stack = contextlib.ExitStack()
-        self.began = time.monotonic()
-        screen.line(f"delia {__version__}  {run}")
+        screen.line(f"delia {__version__}  {run}" + (f"  {title}" if title else ""))
 
     def begin(self, number: int, stage: Any) -> Any:
         return self.stack.enter_context(self.screen.stage(f" {number} {stage.name}"))

@@ -10,7 +10,7 @@ from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, Vll
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
 from delia_ray.config.mix import Mix, RatioPhase
-from delia_ray.config.reading import describe, load_config
+from delia_ray.config.reading import describe, load_config, load_settings
 from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
 from delia_ray.config.tree import Cluster, RunConfig
 
@@ -41,4 +41,5 @@ __all__ = [
     "Watch",
     "describe",
     "load_config",
+    "load_settings",
 ]

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,8 +12,17 @@ from delia_ray.config.finetune import named_arms
 from delia_ray.config.tree import RunConfig
 from delia_ray.errors import UserError
 
+Kind = TypeVar("Kind", bound=BaseModel)
+
 
 def load_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> RunConfig:
+    """A run's settings, see ``load_settings``."""
+    return load_settings(RunConfig, files, overrides)
+
+
+def load_settings(
+    kind: type[Kind], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()
+) -> Kind:
     """Compose YAML ``files`` left to right, then ``key=value`` overrides.
 
     Raises:
@@ -26,9 +35,9 @@ def load_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ())
             tree = _merge(tree, part)
             if "arms" in tree:  # written out, so that the next part can change a named arm
                 tree["arms"] = named_arms(tree["arms"])
-        return RunConfig.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(e) for e in error.errors())) from None
+        raise UserError("\n".join(_explain(e, kind) for e in error.errors())) from None
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -85,13 +94,13 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, kind: type[BaseModel]) -> str:
     """One validation error as one line: the key, the value got, what would work."""
     # A tagged union adds the tag to the location ("synthesize", "engine", "vllm", "x").
     path = [str(p) for p in error["loc"]]
     key = ".".join(p for p in path if p not in ("auto", "vllm", "transformers"))
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, _all_keys(RunConfig), n=1, cutoff=0.6)
+        near = difflib.get_close_matches(key, _all_keys(kind), n=1, cutoff=0.6)
         hint = f" (did you mean {near[0]}?)" if near else ""
         return f"{key} is not a setting{hint}"
     if error["type"] == "value_error" and not key:

@@ -1,0 +1,347 @@
+"""From the scores of a study's runs to its claims, figures and verdicts: what the page shows."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from delia_ray.evaluate.crossed import Suites
+from delia_ray.evaluate.hierarchical import Estimate, arm_mean, difference
+from delia_ray.study.claims import Better, Claim, Ordered, Parts
+from delia_ray.study.design import OTHERS, Study
+from delia_ray.study.run import Found
+from delia_ray.study.verdicts import Judgement, judge
+
+MODES = ("equal_steps", "equal_exposure")
+FORMAT, TRANSLATION = "format", "translation"
+CONFIDENCE = 0.95
+_MATTERS = 0.02
+"""A gain in accuracy smaller than this would not matter."""
+
+PAPER = {
+    "translation": "Icelandic to English, gemma-7b-it: BLEURT 17 % to 33 % above common tuning.",
+    "generation": "Llama2-7b-chat: accuracy of formatted answers 36.1 % above common tuning.",
+    "meaning": "<sep> works on prompts never seen, and “DO NOT the <sep> format” gives a plain "
+    "answer.",
+    "distance": "Distances end near 6.9 without diverse data, 5.5 at 135x, 5.1 at 260x, 4.8 at "
+    "520x.",
+}
+
+Scores = Mapping[str, Suites]
+"""Model -> suite -> table (seeds, rows)."""
+
+
+def result(study: Study, found: Mapping[str, Found], **facts: Any) -> dict[str, Any]:
+    """Everything that ``page.render`` takes; only what JSON can say.
+
+    Args:
+        study: the design.
+        found: by task; ``format`` and ``translation`` are those that the paper's claims are of,
+            others are in the figures only.
+        facts: further entries of ``design``: device, seconds ...
+    """
+    confidence = CONFIDENCE
+    return {
+        "design": _design(study, found) | {"confidence": confidence} | facts,
+        "claims": [_row(*one) for one in judged(study, found)],
+        "contrasts": _contrasts(study, found),
+        "baselines": _baselines(study, found),
+        "by_ratio": [row for task in found for row in _by_ratio(study, task, found[task])],
+        "distance": _distance(study, found),
+        "retention": [r for task in found for r in _retention(study, task, found[task])],
+        "forgotten": [r for task in found for r in _forgotten(study, task, found[task])],
+        "probes": _probes(study, found),
+        "neighbours": _neighbours(study, found),
+    }
+
+
+# --- claims -----------------------------------------------------------------------------
+
+
+def judged(
+    study: Study, found: Mapping[str, Found]
+) -> list[tuple[str, str, str, Judgement]]:
+    """(id, claim, mode, judgement) of every claim that the study can speak of."""
+    asked = list(_claims(study, found))
+    return [
+        (name, text, mode, judge(claim, scores, confidence=CONFIDENCE, claims=len(asked)))
+        for name, text, mode, claim, scores in asked
+    ]
+
+
+def _claims(
+    study: Study, found: Mapping[str, Found]
+) -> Iterator[tuple[str, str, str, Claim, Scores]]:
+    ratios = tuple(map(_times, study.paper_ratios))
+    for mode in MODES:
+        scores = {task: by_times(study, task, mode, own.scores) for task, own in found.items()}
+
+        def better(task: str, suites: list[str], of: Mapping[str, Scores] = scores) -> Any:
+            claim = Better(
+                name=task, ours=ratios, baseline="common", suites=tuple(suites),
+                negligible=_MATTERS,
+            )  # fmt: skip
+            return claim, of[task]
+
+        if TRANSLATION in found:
+            yield (
+                "translation", "Translation gets better than with common instruction tuning.",
+                mode, *better(TRANSLATION, study.tasks[TRANSLATION].adapt),
+            )  # fmt: skip
+        if FORMAT not in found:
+            continue
+        own = study.tasks[FORMAT]
+        yield (
+            "generation", "Formatted text generation gets more accurate.",
+            mode, *better(FORMAT, [*own.adapt, *own.retain]),
+        )  # fmt: skip
+        yield (
+            "meaning", "A new special token takes the meaning that its description has.",
+            mode, *better(FORMAT, own.adapt),
+        )  # fmt: skip
+        states = _state_distances(study, found[FORMAT], mode)
+        if states:
+            order = Ordered(
+                name="distance", direction="less",
+                ratios=tuple((_times(r), r) for r in study.ratios),
+            )  # fmt: skip
+            yield (
+                "distance", "More diverse data brings the internal state nearer.",
+                mode, order, states,
+            )  # fmt: skip
+
+
+def _row(name: str, text: str, mode: str, judgement: Judgement) -> dict[str, Any]:
+    found = judgement.headline.estimate
+    unit = "per doubling of 1 + ratio" if name == "distance" else "exact match"
+    return {
+        "id": f"{name}, {mode.replace('_', ' ')}",
+        "claim": f"{text} ({mode.replace('_', ' ').capitalize()}.)",
+        "paper": PAPER[name],
+        "ours": f"{judgement.headline.name}: {found.value:+.3f} {unit}",
+        "value": found.value,
+        "interval": [found.low, found.high],
+        "verdict": judgement.verdict,
+        "because": judgement.reason,
+        "smallest_seen": found.detectable,
+    }
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:g}x" if ratio else "common"
+
+
+def by_times(study: Study, task: str, mode: str, scores: Scores) -> dict[str, Suites]:
+    """The scores of the models of ``mode``, named by their ratio."""
+    return {_times(r): scores[study.model(task, r, mode)] for r in study.ratios}
+
+
+def _state_distances(study: Study, found: Found, mode: str) -> dict[str, Suites]:
+    """Ratio -> L2 distance of the last states, (seeds, prompts)."""
+    tables = {}
+    for ratio in study.ratios:
+        model = study.model(FORMAT, ratio, mode)
+        rows = [_distance_rows(own, model) for own in found.probes]
+        if not all(rows):
+            return {}
+        tables[_times(ratio)] = {"prompts": rows}
+    return tables
+
+
+def _distance_rows(probes: Mapping[str, Any], model: str) -> list[float]:
+    for probe in probes.get(model, {}).get("probes", {}).values():
+        return list(probe["distance"].get("last", {}).get("l2", []))
+    return []
+
+
+# --- figures ----------------------------------------------------------------------------
+
+
+def _design(study: Study, found: Mapping[str, Found]) -> dict[str, Any]:
+    suites = {
+        task: {name: len(tables[0]) for name, tables in own.scores["common"].items()}
+        for task, own in found.items()
+    }
+    first = study.config(next(iter(study.tasks)), 0)
+    return {
+        "ratios": study.ratios, "seeds": study.seeds, "steps": study.steps,
+        "exposure": ", ".join(
+            f"{t.exposure or study.exposure} rows ({name})" for name, t in study.tasks.items()
+        ),
+        "batch_size": first.finetune.batch_size, "model": first.model, "baselines": list(OTHERS),
+        "tasks": {task: {"suites": own} for task, own in suites.items()},
+    }  # fmt: skip
+
+
+def _figures(found: Estimate) -> dict[str, Any]:
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _by_ratio(study: Study, task: str, found: Found) -> Iterator[dict[str, Any]]:
+    own = study.tasks[task]
+    for mode in MODES:
+        for ratio in study.ratios:
+            suites = found.scores[study.model(task, ratio, mode)]
+            shown = {"mean": [*own.adapt, *own.retain], **{name: [name] for name in suites}}
+            for label, names in shown.items():
+                estimate = arm_mean({n: suites[n] for n in names})
+                yield {
+                    "task": task, "mode": mode, "metric": "exact match", "suite": label,
+                    "ratio": ratio, **_figures(estimate), "seeds": estimate.seeds,
+                }  # fmt: skip
+
+
+def _parts(study: Study, found: Mapping[str, Found]) -> Scores:
+    """The arms of equal steps of the task with baselines, by the names of ``Parts``."""
+    scores = found[FORMAT].scores
+    named = {name: scores[name] for name in OTHERS if name in scores}
+    return named | {
+        "common": scores[study.model(FORMAT, 0, "equal_steps")],
+        "delia": scores[study.model(FORMAT, study.reference, "equal_steps")],
+        "base": scores["base"],
+    }
+
+
+SAYS = {
+    "volume": "diverse rows with the corpus's reference answers, against none",
+    "self-sampling": "the model's own answers, against the reference answers",
+    "rewording": "downstream rows in several wordings, against one, beside diverse rows",
+    "rewording alone": "downstream rows in several wordings, against one, without diverse rows",
+    "interplay": "what rewording brings beside diverse rows, less what it brings alone",
+}
+
+
+def _contrasts(study: Study, found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    if FORMAT not in found or not study.tasks[FORMAT].baselines:
+        return []
+    own = study.tasks[FORMAT]
+    parts = Parts(name="parts", suites=(*own.adapt, *own.retain))
+    judgement = judge(parts, _parts(study, found), confidence=CONFIDENCE)
+    rows = [
+        {"name": f.name, **_figures(f.estimate), "p": f.p_adjusted, "says": SAYS[f.name]}
+        for f in judgement.findings
+    ]
+    whole = judgement.headline
+    says = f"DELIA at {_times(study.reference)} against common instruction tuning"
+    return [
+        {"name": "all of it", **_figures(whole.estimate), "p": whole.p_adjusted, "says": says},
+        *rows,
+    ]
+
+
+def _baselines(study: Study, found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    if FORMAT not in found or not study.tasks[FORMAT].baselines:
+        return []
+    own, scores, rows = study.tasks[FORMAT], _parts(study, found), []
+    names = [*own.adapt, *own.retain]
+    for label, suites in {"mean": names, **{n: [n] for n in names}}.items():
+        ours = {n: scores["delia"][n] for n in suites}
+        for arm in ("base", "common", *OTHERS, "delia"):
+            theirs = {n: scores[arm][n] for n in suites}
+            gap = difference(ours, theirs)
+            rows.append(
+                {
+                    "arm": arm, "metric": "exact match", "suite": label,
+                    **_figures(arm_mean(theirs)),
+                    "difference": None if arm == "delia" else {**_figures(gap), "p": gap.p},
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _distance(study: Study, found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    if FORMAT not in found:
+        return []
+    rows = []
+    for mode in MODES:
+        for ratio in study.ratios:
+            end = study.steps if mode == "equal_steps" else (
+                study.steps_of_exposure(FORMAT, ratio)
+            )  # fmt: skip
+            for seed, curves in enumerate(found[FORMAT].curves):
+                curve = curves[study.arm(ratio)]
+                seen = [
+                    (int(step), value)
+                    for step, value in zip(curve["step"], curve["token_distance"], strict=True)
+                    if not np.isnan(value) and step <= end
+                ]
+                if seen:
+                    steps, values = zip(*seen, strict=True)
+                    rows.append(
+                        {"ratio": ratio, "mode": mode, "seed": seed, "steps": list(steps),
+                         "values": list(values)}
+                    )  # fmt: skip
+    return rows
+
+
+def _retention(study: Study, task: str, found: Found) -> Iterator[dict[str, Any]]:
+    own = study.tasks[task]
+    for mode in MODES if own.retain else ():
+        for ratio in study.ratios:
+            suites = found.scores[study.model(task, ratio, mode)]
+            adapt, retain = (
+                arm_mean({n: suites[n] for n in names}) for names in (own.adapt, own.retain)
+            )
+            yield {
+                "task": task, "ratio": ratio, "mode": mode,
+                "adapt": adapt.value, "adapt_low": adapt.low, "adapt_high": adapt.high,
+                "retain": retain.value, "retain_low": retain.low, "retain_high": retain.high,
+            }  # fmt: skip
+
+
+def _forgotten(study: Study, task: str, found: Found) -> Iterator[dict[str, Any]]:
+    for mode in MODES:
+        for ratio in study.ratios:
+            model = study.model(task, ratio, mode)
+            groups: dict[str, dict[str, int]] = {}
+            for own in found.retention:
+                for group, change in own[model]["groups"].items():
+                    sums = groups.setdefault(group, dict.fromkeys(
+                        ("before", "after", "forgotten", "learned"), 0))  # fmt: skip
+                    sums["before"] += round(change["before"] * change["rows"])
+                    sums["after"] += round(change["after"] * change["rows"])
+                    sums["forgotten"] += change["forgotten"]
+                    sums["learned"] += change["learned"]
+            for group, sums in groups.items():
+                if sums["before"]:
+                    yield {"task": task, "ratio": ratio, "mode": mode, "group": group, **sums}
+
+
+def _probes(study: Study, found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Means over seeds, at equal steps, and of the untrained model."""
+    if FORMAT not in found:
+        return []
+    models = {"untrained": "base"} | {
+        _times(r): study.model(FORMAT, r, "equal_steps") for r in study.ratios
+    }
+    rows = []
+    for label, model in models.items():
+        probes = [p[model]["probes"] for p in found[FORMAT].probes if model in p]
+        own = [one["distance"] for each in probes for one in each.values()]
+        own = [d for d in own if "l2" in d]
+        for layer in range(len(own[0]["l2"]) if own else 0):
+            mean = {k: _mean([d[k][layer] for d in own]) for k in ("l2", "cosine", "cka")}
+            random = {
+                f"random token {k}": _mean([d["random"][k][layer] for d in own])
+                for k in ("l2", "cosine", "cka")
+            }
+            rows.append({"arm": label, "layer": layer, **mean, **random})
+    return rows
+
+
+def _neighbours(study: Study, found: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Of the first seed."""
+    if FORMAT not in found or not found[FORMAT].probes:
+        return []
+    first, rows = found[FORMAT].probes[0], []
+    for ratio in study.ratios:
+        probes = first.get(study.model(FORMAT, ratio, "equal_steps"), {}).get("probes", {})
+        for token, probe in probes.items():
+            near = probe["neighbours"].get("input", [])
+            rows.append({"arm": _times(ratio), "token": token, "neighbours": near[:5]})
+    return rows
+
+
+def _mean(values: list[Any]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
