@@ -17,6 +17,7 @@ LAYERS = [
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
     {"export"},
+    {"study"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""

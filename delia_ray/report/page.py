@@ -1,29 +1,19 @@
 """What the template shows, from what the stages left; no Ray, no files."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from delia_ray.config import RunConfig, describe
-from delia_ray.report import plots
+from delia_ray.report.comparison import comparison
 from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
-from delia_ray.report.samples import SuiteSamples, choose, clip, reworded, tally
-from delia_ray.report.words import (
-    clock,
-    judge,
-    label,
-    number,
-    opponents,
-    signed,
-    verdict,
-)
+from delia_ray.report.curves import speed_plot, training_plots
+from delia_ray.report.document import fill
+from delia_ray.report.samples import PER_OUTCOME, choose, clip, reworded, tally
+from delia_ray.report.words import opponents, verdict
 
-HERE = Path(__file__).parent
 REJECTS = 12
 """Rejected rows shown."""
 
@@ -51,63 +41,9 @@ class Found:
     rejects: Sequence[Row] = ()
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A value with its interval, as text and as percentages of the scale."""
-
-    arm: int
-    value: str
-    interval: str
-    at: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The arm under test minus its opponent."""
-
-    value: str
-    interval: str
-    tone: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of the comparison."""
-
-    suite: str
-    metric: str
-    n: int
-    scale: str
-    cells: list[Cell]
-    difference: Difference | None
-    main: bool = True
-    kind: str = field(default="suite")
-    """suite, or mean."""
-
-
 def render(found: Found) -> str:
     """The whole page as one HTML text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    env = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    env.filters |= {"number": number, "label": label, "clock": clock}
-    script = (HERE / "script.js.jinja").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return env.get_template("page.html.jinja").render(
-        **context(found),
-        style=Markup((HERE / "style.css.jinja").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=digest,
-    )
+    return fill("page.html.jinja", context(found))
 
 
 def context(found: Found) -> dict[str, Any]:
@@ -153,7 +89,8 @@ def context(found: Found) -> dict[str, Any]:
             for stage, took in seconds.items()
         ],
         "total_seconds": sum(seconds.values()),
-        "suites": _samples(found, arms, ours, theirs),
+        "suites": choose(found.generations, arms, ours, theirs),
+        "per_outcome": PER_OUTCOME,
         "recipe": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=88),
         "documented": [
             (key, clip(str(value), 160), text)
@@ -164,109 +101,6 @@ def context(found: Found) -> dict[str, Any]:
         "versions": {k: v for m in manifests.values() for k, v in m.get("versions", {}).items()},
         "created": max(str(m["created"]) for m in manifests.values()),
     }
-
-
-def comparison(scores: Mapping[str, Any]) -> list[Line]:
-    """A line for each metric of each suite, the mean first: it is the verdict's."""
-    arms = list(scores["arms"])
-    ours, _ = opponents(scores)
-    lines = []
-    for suite, figures in scores["suites"].items():
-        for metric in figures[arms[0]]:
-            bound = scores["scales"].get(metric, 1.0)
-            # Without a bound the marks run to the largest value in the line.
-            scale = float(bound or max(2.0, *(figures[arm][metric]["high"] for arm in arms)))
-            less = metric in scores.get("lower_is_better", ())
-            digits = 1 if scale > 1 else 2
-            cells = []
-            for place, arm in enumerate(arms):
-                f = figures[arm][metric]
-                value, low, high = (f[k] for k in ("value", "low", "high"))
-                cells.append(
-                    Cell(
-                        place,
-                        f"{value:.{digits}f}",
-                        f"{low:.{digits}f} – {high:.{digits}f}",
-                        *(
-                            round(min(100.0, max(0.0, 100 * x / scale)), 2)
-                            for x in (value, low, high)
-                        ),
-                    )
-                )
-            gap = scores["differences"].get(suite, {}).get(ours, {}).get(metric)
-            lines.append(
-                Line(
-                    suite if suite != "mean" else f"mean of {len(scores['mean_of'])}",
-                    metric,
-                    figures[arms[0]][metric]["n"],
-                    (f"0 to {bound:g}" if bound else "no bound")
-                    + (", less is better" if less else ""),
-                    cells,
-                    gap
-                    and Difference(
-                        signed(gap["value"], scale),
-                        f"{signed(gap['low'], scale)} to {signed(gap['high'], scale)}",
-                        judge(gap, less),
-                    ),
-                    main=metric == scores["main"][suite],
-                    kind="mean" if suite == "mean" else "suite",
-                )
-            )
-    return sorted(lines, key=lambda line: line.kind != "mean")
-
-
-CURVES = (
-    ("loss", "Loss of each arm over all its rows", ("loss",), "loss per supervised token",
-     "All rows of each arm. Thin: each step; thick: moving average."),
-    ("kinds", "Loss on downstream rows (solid) and on diverse rows (dashed)",
-     ("loss_downstream", "loss_diverse"), "loss per supervised token",
-     "Downstream rows and diverse rows apart."),
-    ("distance", "Distance of the special tokens' state to that of their description",
-     ("token_distance",), "L2 distance of the last state",
-     "How far a prompt with the special token leaves the model from where the same prompt with "
-     "the token's description leaves it: the paper's state-space curve."),
-    ("cosine", "Cosine of the gradients of downstream and diverse rows", ("gradient_cosine",),
-     "cosine",
-     "The angle between what downstream rows and diverse rows ask of the weights, on the same few "
-     "rows all the time: the buffering effect."),
-)  # fmt: skip
-"""Name, title, columns of METRIC_POINT, vertical axis and caption of each training plot."""
-
-
-def training_plots(
-    curves: Mapping[str, Sequence[Row]], arms: Sequence[str]
-) -> list[tuple[str, str]]:
-    """(drawing, caption) of each of ``CURVES`` that has data."""
-    drawings = []
-    for name, title, keys, axis, caption in CURVES:
-        series: list[plots.Series] = []
-        for arm, points in curves.items():
-            for key in keys:
-                some = [(p["step"], p[key]) for p in points if p[key] is not None]
-                if not some:
-                    continue
-                steps, values = zip(*some, strict=True)
-                suffix = key.removeprefix("loss").replace("_", ", ", 1) if "loss" in key else ""
-                colour = f"var(--arm-{arms.index(arm)})"
-                series.append((arm + suffix, steps, values, colour, key == "loss_diverse"))
-        if series:
-            drawings.append((plots.loss_plot(name, title, series, y=axis), caption))
-    return drawings
-
-
-def speed_plot(timeline: Sequence[Row]) -> list[str]:
-    """Generated tokens per second over the synthesis; none for a few batches."""
-    seconds, rates, at, tokens = [], [], 0.0, 0
-    for point in timeline:
-        if point["seconds"] - at >= 0.5:  # batches arrive in bursts
-            rates.append((point["tokens"] - tokens) / (point["seconds"] - at))
-            at, tokens = point["seconds"], point["tokens"]
-            seconds.append(at)
-    if len(seconds) < 4:
-        return []
-    line = ("generated tokens per second", seconds, rates, "var(--arm-1)", False)
-    title = "Speed of the synthesis"
-    return [plots.loss_plot("speed", title, [line], "seconds of generating", "tokens per second")]
 
 
 def facts(found: Found) -> list[tuple[str, str]]:
@@ -301,10 +135,6 @@ def _ratios(config: RunConfig, mix: Mapping[str, Any]) -> list[str]:
         differs = realised is not None and abs(realised - asked) > 0.005 * max(1, asked)
         out.append(f"{arm} {asked:g}" + (f" (realised {realised:.3g})" if differs else ""))
     return out
-
-
-def _samples(found: Found, arms: Sequence[str], ours: str, theirs: str) -> list[SuiteSamples]:
-    return choose(found.generations, arms, ours, theirs)
 
 
 def _tables(counts: Mapping[str, Any]) -> list[Any]:

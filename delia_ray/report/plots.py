@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Series = tuple[str, Sequence[float], Sequence[float], str, bool]
@@ -12,24 +12,29 @@ POINTS = 1200
 """Points drawn of a raw curve; longer ones are averaged in bins, so that the page of a run
 of many thousand steps stays small."""
 
+SIZE = (4.8, 3.1)
+"""Inches. So small that the text of a plot 360 CSS pixels wide, as on a phone, is still more
+than 10 pixels high."""
+
 _INK, _FAINT = "#010203", "#010204"
 
 
-def loss_plot(
+def drawing(
     name: str,
     title: str,
-    series: Sequence[Series],
-    x: str = "optimizer step",
-    y: str = "loss per supervised token",
+    colours: Sequence[str],
+    paint: Callable[[Any, list[str]], None],
+    size: tuple[float, float] = SIZE,
 ) -> str:
-    """Raw values (thin) under their moving average (thick), one colour for each series.
+    """One set of axes in the page's style.
 
     Args:
         name: makes the ids inside the drawing differ from those of the page's other plots.
         title: what a screen reader says.
-        series: what to draw; empty ones are left out.
-        x: label of the horizontal axis.
-        y: label of the vertical axis.
+        colours: CSS colours, custom properties among them.
+        paint: gets the axes and a colour for each of ``colours`` that it may give to
+            matplotlib; the drawing has the CSS colour in its place.
+        size: width and height in inches.
 
     Returns:
         One ``<svg>`` element without ids, links or fonts from elsewhere; the same bytes for
@@ -40,7 +45,7 @@ def loss_plot(
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    stand_ins = {f"#0102{16 + i:02x}": s[3] for i, s in enumerate(series)}
+    stand_ins = {f"#0102{16 + i:02x}": colour for i, colour in enumerate(colours)}
     style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
@@ -53,40 +58,14 @@ def loss_plot(
         "xtick.labelcolor": _INK,
         "ytick.labelcolor": _INK,
         "grid.color": _FAINT,
-        "font.size": 11,
+        "font.size": 10,
     }
     with matplotlib.rc_context(style):
-        many = len(series) > 6  # a long legend takes room of its own
-        lines = -(-len(series) // 2) if many else 0
-        figure, axes = plt.subplots(figsize=(6.4, 3.6 + 0.2 * lines), layout="constrained")
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
         try:
-            for (label, steps, values, _, dashed), colour in zip(series, stand_ins, strict=True):
-                steps, values = thin(steps, values)
-                kind = (0, (4, 2)) if dashed else "-"
-                if len(values) >= 30:  # of fewer an average would hide where they begin
-                    axes.plot(steps, values, color=colour, lw=0.8, alpha=0.22)
-                    values = smooth(values)
-                axes.plot(steps, values, color=colour, lw=2, ls=kind, label=label)
-            drawn = [v for s in series for v in s[2]]
-            if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-                axes.yaxis.set_minor_formatter(lambda value, _: "")
-            elif not drawn or min(drawn) >= 0:
-                axes.set_ylim(bottom=0)
-            axes.set_xlabel(x)
-            axes.set_ylabel(y)
             axes.grid(axis="y", lw=0.5, alpha=0.35)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.margins(x=0.01)
-            if series:
-                axes.legend(
-                    frameon=False,
-                    loc="lower center",
-                    bbox_to_anchor=(0.5, 1.0),
-                    ncols=2 if many else min(3, len(series)),
-                    fontsize=9 if many else 11,
-                )
+            paint(axes, list(stand_ins))
             sink = io.StringIO()
             nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
             figure.savefig(sink, format="svg", transparent=True, metadata=nothing)
@@ -95,6 +74,72 @@ def loss_plot(
     return _inline(
         sink.getvalue(), title, {_INK: "var(--ink)", _FAINT: "var(--faint)", **stand_ins}
     )
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """As many as fit above axes of the usual width, four at most."""
+    longest = max((len(label) for label in labels), default=0)
+    return max(1, min(4, len(labels), 60 // (longest + 7)))
+
+
+def legend(axes: Any, columns: int | None = None) -> None:
+    """The names of what is drawn, in a row or rows above the axes."""
+    labels = axes.get_legend_handles_labels()[1]
+    columns = columns or legend_columns(labels)
+    rows = -(-len(labels) // columns) if labels else 0
+    if rows:
+        axes.legend(
+            frameon=False,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=columns,
+            fontsize=10 if rows < 3 else 9,
+        )
+
+
+def loss_plot(
+    name: str,
+    title: str,
+    series: Sequence[Series],
+    x: str = "optimizer step",
+    y: str = "loss per supervised token",
+) -> str:
+    """Raw values (thin) under their moving average (thick), one colour for each series.
+
+    Args:
+        name: as in ``drawing``.
+        title: as in ``drawing``.
+        series: what to draw; empty ones are left out.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+
+    Returns:
+        The drawing.
+    """
+
+    def paint(axes: Any, colours: list[str]) -> None:
+        for (label, steps, values, _, dashed), colour in zip(series, colours, strict=True):
+            steps, values = thin(steps, values)
+            kind = (0, (4, 2)) if dashed else "-"
+            if len(values) >= 30:  # of fewer an average would hide where they begin
+                axes.plot(steps, values, color=colour, lw=0.8, alpha=0.22)
+                values = smooth(values)
+            axes.plot(steps, values, color=colour, lw=2, ls=kind, label=label)
+        drawn = [v for s in series for v in s[2]]
+        if drawn and min(drawn) > 0 and max(drawn) / min(drawn) > 30:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(lambda value, _: "")
+        elif not drawn or min(drawn) >= 0:
+            axes.set_ylim(bottom=0)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.margins(x=0.01)
+        legend(axes)
+
+    rows = -(-len(series) // legend_columns([s[0] for s in series])) if series else 0
+    size = (SIZE[0], SIZE[1] + 0.2 * max(0, rows - 1))  # a long legend takes room of its own
+    return drawing(name, title, [s[3] for s in series], paint, size)
 
 
 def smooth(values: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from delia_ray.records import Message
 OUTCOMES = ("ours", "theirs", "both", "neither", "unscored")
 """Who was right: only the arm under test, only its opponent, both alike, none, not scored."""
 
-PER_OUTCOME = 3
+PER_OUTCOME = 6
 """Examples shown of each outcome in each suite."""
 
 CLIP = 1500
