@@ -16,7 +16,7 @@ LAYERS = [
     {"engines"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
-    {"export"},
+    {"export", "study"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""
@@ -68,6 +68,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.mix.order", ("ray", "torch", "transformers", "pyarrow")),
         ("delia_ray.synthesize.checks", ("ray", "torch", "transformers")),
         ("delia_ray.evaluate.statistics", ("ray", "torch", "transformers")),
+        ("delia_ray.study.verdicts", ("ray", "torch", "transformers")),
         ("delia_ray.cli", ("ray", "torch", "vllm", "transformers")),
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),
