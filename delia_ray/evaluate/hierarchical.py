@@ -20,7 +20,7 @@ Applied Statistics 1; Davison and Hinkley 1997, section 3.8).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,17 @@ class Estimate:
     """False: an arm has one seed only, so the interval says nothing about other seeds."""
     rows_seen: bool
     """False: a suite has one row only, so its rows are taken as they are."""
+
+    def at(self, confidence: float) -> "Estimate":
+        """The same value with another interval."""
+        margin = quantile((1 + confidence) / 2, self.df) * self.se
+        return replace(
+            self,
+            low=self.value - margin,
+            high=self.value + margin,
+            confidence=confidence,
+            detectable=detectable(self.se, self.df, confidence=confidence),
+        )
 
 
 def contrast(
@@ -102,22 +113,21 @@ def contrast(
     if abs(value) <= _ROUNDING * scale:
         value = 0.0
     df = variance**2 / doubt if se else float(sum(len(arm[0]) - 1 for arm in seen) or df_rows.sum())
-    margin = quantile((1 + confidence) / 2, df) * se
     return Estimate(
         value=value,
-        low=value - margin,
-        high=value + margin,
+        low=value,
+        high=value,
         confidence=confidence,
         se=se,
         df=df,
         p=2 * upper_tail(abs(value) / se, df) if se else float(value == 0),
-        detectable=detectable(se, df, confidence=confidence),
+        detectable=0.0,
         seed_share=float(per_arm.sum()) / variance if se else 0.0,
         seeds=min(len(arm[0]) for arm in tables),
         rows=sum(t.shape[1] for t in tables[0]),
         seeds_seen=len(seen) == len(tables),
         rows_seen=len(df_rows) == len(tables[0]),
-    )
+    ).at(confidence)
 
 
 def difference(

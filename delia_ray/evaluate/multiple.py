@@ -22,9 +22,7 @@ def bonferroni(confidence: float, comparisons: int) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """Adjusted p-values, in the order given (Holm 1979, Scandinavian Journal of Statistics 6).
 
-    Those at most alpha are rejected; the chance of any false rejection is at most alpha. A
-    value whose ``bonferroni`` interval leaves out 0 is always among them; the reverse need
-    not be so, since Holm's steps have no two-sided intervals of their own.
+    Those at most alpha are rejected; the chance of any false rejection is at most alpha.
 
     Raises:
         ValueError: a p-value outside [0, 1].
@@ -37,3 +35,23 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[at]))
         adjusted[at] = highest
     return adjusted
+
+
+def step_down(p: Sequence[float], confidence: float) -> list[float]:
+    """Confidence of each interval such that it leaves out 0 exactly where Holm rejects.
+
+    The j-th smallest of m p-values is held against alpha / (m - j + 1), and so is its
+    interval, up to the first that is not rejected, whose level all others share (Serlin 1993,
+    "A case for Holm on the range", Journal of Experimental Education 61). Where none is
+    rejected these are Bonferroni's intervals, which hold all together. Where some are, their
+    signs do: the chance of any false rejection is at most alpha.
+
+    Raises:
+        ValueError: as ``bonferroni`` and ``holm``.
+    """
+    rejected = sum(x <= 1 - confidence for x in holm(p))
+    order = sorted(range(len(p)), key=p.__getitem__)
+    levels = [0.0] * len(p)
+    for rank, at in enumerate(order):
+        levels[at] = bonferroni(confidence, len(p) - min(rank, rejected))
+    return levels

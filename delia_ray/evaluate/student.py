@@ -65,8 +65,8 @@ def _beta(a: float, b: float, x: float, rest: float) -> float:
 def _fraction(a: float, b: float, x: float) -> float:
     """1 / (1 + d_1 / (1 + d_2 / (1 + ...))), from its far end."""
     below = 1.0
-    # DLMF: about the square root of the larger parameter is enough.
-    for m in range(40 + int(4 * math.sqrt(a + b)), 0, -1):
+    # DLMF: some square roots of the larger parameter are enough.
+    for m in range(20 + int(1.5 * math.sqrt(a + b)), 0, -1):
         odd = -(a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1))
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         below = 1 + odd / (1 + even / below)

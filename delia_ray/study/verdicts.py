@@ -1,20 +1,20 @@
 """Verdicts on claims, from scores over seeds and rows.
 
-Two promises, each kept in ``confidence`` of the studies where nothing differs: the claim's
-own verdict, which rests on one contrast that was named before, is "cannot tell"; and all its
-findings are, which share their error among them (Bonferroni). A verdict always agrees with
-the interval beside it.
+Two promises, each kept in ``confidence`` of the studies: the claim's own verdict, which rests
+on one contrast that was named before, does not see a difference that is not there; and none
+of its findings does, which share their error among them (Holm). A verdict always agrees
+with the interval beside it.
 
 @POWER@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from delia_ray.evaluate.crossed import Suites
 from delia_ray.evaluate.hierarchical import Estimate, contrast
-from delia_ray.evaluate.multiple import bonferroni, holm
+from delia_ray.evaluate.multiple import bonferroni, holm, step_down
 from delia_ray.study.claims import Claim, Contrast, Direction, Ordered
 
 Verdict = Literal["holds", "does not hold", "cannot tell"]
@@ -68,18 +68,20 @@ def judge(
     main, parts = claim.headline(), claim.contrasts()
     arms = _chosen(claim, scores, {arm for c in [main, *parts] for arm in c.weights})
 
-    def found(c: Contrast, comparisons: int, negligible: float) -> Finding:
-        level = bonferroni(confidence, comparisons)
-        estimate = contrast(arms, c.weights, confidence=level, seeds=claim.seeds)
-        verdict, reason = verdict_of(estimate, claim.direction, negligible)
-        return Finding(c.name, verdict, reason, estimate, min(1.0, comparisons * estimate.p))
+    whole = bonferroni(confidence, claims)
 
-    headline = found(main, claims, claim.negligible)
+    def found(c: Contrast, estimate: Estimate, p: float, negligible: float) -> Finding:
+        verdict, reason = verdict_of(estimate, claim.direction, negligible)
+        return Finding(c.name, verdict, reason, estimate, min(1.0, claims * p))
+
+    estimate = contrast(arms, main.weights, confidence=whole, seeds=claim.seeds)
+    headline = found(main, estimate, estimate.p, claim.negligible)
     # The unit of a step between ratios is not that of the slope.
     size = 0.0 if isinstance(claim, Ordered) else claim.negligible
-    findings = [found(c, claims * len(parts), size) for c in parts]
-    adjusted = [min(1.0, claims * p) for p in holm([f.estimate.p for f in findings])]
-    findings = [replace(f, p_adjusted=p) for f, p in zip(findings, adjusted, strict=True)]
+    estimates = [contrast(arms, c.weights, seeds=claim.seeds) for c in parts]
+    p = [e.p for e in estimates]
+    corrected = [e.at(c) for e, c in zip(estimates, step_down(p, whole), strict=True)]
+    findings = [found(*each, size) for each in zip(parts, corrected, holm(p), strict=True)]
     verdict, reason = _together(claim, headline, findings)
     return Judgement(claim.name, verdict, reason, headline, tuple(findings))
 
