@@ -1,9 +1,9 @@
 """Verdicts on claims, from scores over seeds and rows.
 
-Two promises, each kept in ``confidence`` of the studies: the claim's own verdict, which rests
-on one contrast that was named before, does not see a difference that is not there; and none
-of its findings does, which share their error among them (Holm). A verdict always agrees
-with the interval beside it.
+Two promises, each kept in ``confidence`` of the studies at least. The verdicts of all the
+claims of a page, each of which rests on one contrast that was named before, see no difference
+that is not there (Bonferroni over the claims). And the findings of one claim see none (Holm
+over the findings). A verdict always agrees with the interval beside it.
 
 @POWER@
 """
@@ -22,14 +22,14 @@ Verdict = Literal["holds", "does not hold", "cannot tell"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One contrast with its interval, corrected for the findings beside it."""
+    """One contrast with its interval, corrected for those beside it."""
 
     name: str
     verdict: Verdict
     reason: str
     estimate: Estimate
     p_adjusted: float
-    """Holm's, among the findings of the claim (and the claims judged with it)."""
+    """Holm's among the findings; of a claim itself, Bonferroni's among the claims."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def judge(
         scores: arm -> suite -> table (seeds, rows), at least those that the claim names; rows
             of a suite are the same and in the same order in all arms. What has no rows (a
             distance read off for each seed) is (seeds, 1).
-        confidence: of the claim's interval, and of its findings' together.
-        claims: how many claims share this confidence; 1 gives each its own.
+        confidence: of the verdicts of all ``claims`` together, and of this claim's findings
+            together.
+        claims: how many claims are judged on the page.
 
     Raises:
         ValueError: an arm or suite is missing, or as ``hierarchical.contrast``.
@@ -68,19 +69,18 @@ def judge(
     main, parts = claim.headline(), claim.contrasts()
     arms = _chosen(claim, scores, {arm for c in [main, *parts] for arm in c.weights})
 
-    whole = bonferroni(confidence, claims)
-
     def found(c: Contrast, estimate: Estimate, p: float, negligible: float) -> Finding:
         verdict, reason = verdict_of(estimate, claim.direction, negligible)
-        return Finding(c.name, verdict, reason, estimate, min(1.0, claims * p))
+        return Finding(c.name, verdict, reason, estimate, p)
 
-    estimate = contrast(arms, main.weights, confidence=whole, seeds=claim.seeds)
-    headline = found(main, estimate, estimate.p, claim.negligible)
+    level = bonferroni(confidence, claims)
+    estimate = contrast(arms, main.weights, confidence=level, seeds=claim.seeds)
+    headline = found(main, estimate, min(1.0, claims * estimate.p), claim.negligible)
     # The unit of a step between ratios is not that of the slope.
     size = 0.0 if isinstance(claim, Ordered) else claim.negligible
     estimates = [contrast(arms, c.weights, seeds=claim.seeds) for c in parts]
     p = [e.p for e in estimates]
-    corrected = [e.at(c) for e, c in zip(estimates, step_down(p, whole), strict=True)]
+    corrected = [e.at(c) for e, c in zip(estimates, step_down(p, confidence), strict=True)]
     findings = [found(*each, size) for each in zip(parts, corrected, holm(p), strict=True)]
     verdict, reason = _together(claim, headline, findings)
     return Judgement(claim.name, verdict, reason, headline, tuple(findings))
