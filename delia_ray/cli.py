@@ -4,7 +4,6 @@ user (said in one paragraph), 130 stopped by Ctrl-C (the same command goes on)."
 import argparse
 import contextlib
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path

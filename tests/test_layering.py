@@ -16,8 +16,7 @@ LAYERS = [
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
-    {"export"},
-    {"study"},
+    {"export", "study"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""
@@ -74,6 +73,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.evaluate.probes.forgetting", ("ray", "torch", "transformers")),
         ("delia_ray.evaluate.phrasings", ("ray", "torch", "transformers")),
         ("delia_ray.evaluate.robustness", ("ray", "torch", "transformers")),
+        ("delia_ray.study.verdicts", ("ray", "torch", "transformers")),
         ("delia_ray.cli", ("ray", "torch", "vllm", "transformers")),
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),

@@ -1,5 +1,6 @@
 """Studies: many runs that together answer a question, and the page that states the answer.
 
-``page`` renders what a study of the paper's claims found; ``figures`` chooses what is drawn
-and says under each drawing what it shows; ``plots`` draws; ``tables`` lists every figure.
+``design`` says what runs, ``run`` runs it, ``result`` puts together what came. ``claims`` says what
+is claimed of which arms, ``verdicts`` judges it from the scores of several seeds. ``page`` renders
+it; ``figures`` chooses what is drawn, ``plots`` draws, ``tables`` lists every figure.
 """

@@ -58,9 +58,7 @@ def result(study: Study, found: Mapping[str, Found], **facts: Any) -> dict[str, 
 # --- claims -----------------------------------------------------------------------------
 
 
-def judged(
-    study: Study, found: Mapping[str, Found]
-) -> list[tuple[str, str, str, Judgement]]:
+def judged(study: Study, found: Mapping[str, Found]) -> list[tuple[str, str, str, Judgement]]:
     """(id, claim, mode, judgement) of every claim that the study can speak of."""
     asked = list(_claims(study, found))
     return [
