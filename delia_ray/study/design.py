@@ -71,7 +71,8 @@ class Study(Settings):
     def steps_of_exposure(self, task: str, ratio: float) -> int:
         """Optimizer steps after which a training has seen ``exposure`` downstream rows."""
         rows = self.tasks[task].exposure or self.exposure
-        return math.ceil(rows * (ratio + 1) / self._finetune(task)["batch_size"])
+        batch_size = self.tasks[task].run.get("finetune", {}).get("batch_size", 64)
+        return math.ceil(rows * (ratio + 1) / int(batch_size))
 
     def model(self, task: str, ratio: float, mode: str) -> str:
         """The model of a ratio in ``mode`` (equal_steps, equal_exposure): an arm, or what was
@@ -114,7 +115,3 @@ class Study(Settings):
         if missing := sorted({*own.adapt, *own.retain} - set(names)):
             raise ValueError(f"tasks.{task}: no suites {missing}; there are {names}")
         return config
-
-    def _finetune(self, task: str) -> dict[str, Any]:
-        found = {"batch_size": 64, **self.tasks[task].run.get("finetune", {})}
-        return dict(found)

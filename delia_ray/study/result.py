@@ -136,7 +136,7 @@ def by_times(study: Study, task: str, mode: str, scores: Scores) -> dict[str, Su
 
 def _state_distances(study: Study, found: Found, mode: str) -> dict[str, Suites]:
     """Ratio -> L2 distance of the last states, (seeds, prompts)."""
-    tables = {}
+    tables: dict[str, Suites] = {}
     for ratio in study.ratios:
         model = study.model(FORMAT, ratio, mode)
         rows = [_distance_rows(own, model) for own in found.probes]
