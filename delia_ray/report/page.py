@@ -1,12 +1,13 @@
 """What the template shows, from what the stages left; no Ray, no files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from delia_ray.config import RunConfig, describe
+from delia_ray.report import inside
 from delia_ray.report.comparison import comparison
 from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
 from delia_ray.report.curves import speed_plot, training_plots
@@ -39,6 +40,8 @@ class Found:
     downstream: Sequence[Row] = ()
     """The original rows, ``id`` and ``prompt``."""
     rejects: Sequence[Row] = ()
+    probes: Row = field(default_factory=dict)
+    """``probes.json`` of the evaluation."""
 
 
 def render(found: Found) -> str:
@@ -78,6 +81,10 @@ def context(found: Found) -> dict[str, Any]:
         "ingest": [ingest] if ingest else count_tables(counts["ingest"]),
         "rejects": [{**r, "excerpt": clip(r["excerpt"], 300)} for r in found.rejects[:REJECTS]],
         "rejects_total": len(found.rejects),
+        "robustness": inside.robustness_tables(scores),
+        "retention": inside.retention_tables(scores),
+        "forgotten": inside.forgotten(scores, found.generations),
+        "probes": inside.probe_tables(found.probes),
         "evaluation": _tables({k: v for k, v in counts["evaluate"].items() if k != "suites"}),
         "times": [
             {

@@ -63,6 +63,7 @@ def gather(stage: StageRun) -> Found:
         timeline=_rows(synthesize, "timeline.parquet"),
         downstream=_rows(ingest, "downstream.parquet", ["id", "prompt"]),
         rejects=_rows(ingest, "rejects.parquet"),
+        probes=stage.inputs["evaluate"].read_json("probes.json"),
     )
 
 
@@ -83,6 +84,11 @@ def results(found: Found) -> dict[str, Any]:
         "main": scores["main"],
         "mean_of": scores["mean_of"],
         "signatures": scores["signatures"],
+        "robustness": scores["robustness"],
+        "retention": {
+            arm: {key: value for key, value in own.items() if key != "forgotten"}
+            for arm, own in scores["retention"].items()
+        },
         "mix": without_times(found.manifests["mix"]["counts"]),
     }
     return dict(_rounded(out))

@@ -44,6 +44,46 @@ def scores() -> dict[str, Any]:
         "main": {"words": "exact_match", "texts": "chrf", "mean": "exact_match"},
         "mean_of": ["words"], "scales": {"exact_match": 1.0, "chrf": 100.0},
         "signatures": {"chrf": "nrefs:1|version:2.6.0"}, "confidence": 0.95, "resamples": 2000,
+        "robustness": {"words": {arm: phrased(v) for arm, v in levels.items()}},
+        "retention": {
+            "base": {"loss": figures(0.5, 0.1), "groups": {}, "forgotten": {}},
+            "delia": {
+                "loss": figures(0.75, 0.1), "loss_difference": figures(0.25, 0.1),
+                "groups": {
+                    "words: json": {
+                        "rows": 4, "before": 0.5, "after": 0.25, "forgotten": 2, "learned": 1,
+                    }
+                },
+                "forgotten": {"words": [1, 3]},
+            },
+        },
+    }  # fmt: skip
+
+
+def phrased(value: float) -> dict[str, Any]:
+    """As ``evaluate.robustness.Robustness``."""
+    names = ("original", "mean", "worst_case", "worst_phrasing", "within_row_range",
+             "consistency", "spread")  # fmt: skip
+    return {
+        **{name: figures(value, 0.1) for name in names}, "worst": 2, "spread_by_chance": 0.03,
+        "phrasings": {}, "single": 0,
+    }  # fmt: skip
+
+
+def probes() -> dict[str, Any]:
+    """As ``evaluate`` leaves it."""
+    layers = {"l2": [0.0, 3.25], "cosine": [0.0, 0.1], "cka": [None, 0.9]}
+    distance = {**layers, "last": {"l2": [3.0, 3.5], "cosine": [0.1, 0.1]}, "random": layers}
+    near = {"input": [[EVIL, 0.7], ["json", 0.6]]}
+    probe = {"token": "<sep>", "distance": distance, "patching": {}, "neighbours": near}
+    angle = {"downstream": {"diverse": -0.125}, "diverse": {"downstream": -0.125}}
+    gradients = {"norm": {"downstream": 2.0, "diverse": 0.5}, "cosine": angle, "projection": {}}
+    skipped = {"skipped": "<sep> has no description"}
+    return {
+        "base": {
+            "probes": {"<sep>": {**probe, "distance": skipped}}, "retention": {}, "gradients": {},
+        },
+        "delia": {"probes": {"<sep>": probe}, "retention": {}, "gradients": gradients},
     }  # fmt: skip
 
 
@@ -138,6 +178,7 @@ def write(root: Folder, seconds: float = 61.5, text: str = EVIL) -> StageRun:
     ]  # fmt: skip
     at["evaluate"].write_table("generations.parquet", conform(rows, GENERATION))
     at["evaluate"].write_json("scores.json", scores())
+    at["evaluate"].write_json("probes.json", probes())
     for name in names:
         at[name].publish(
             {
