@@ -140,6 +140,8 @@ def _counts(
         "errors": {m: r.count("error") for m, r in reasons.items()},
         "cut_off": {m: r.count("length") for m, r in reasons.items()},
         "engine_starts": {m: sum(t.prompts > 0 for t in times) for m, times in took.items()},
+        # Where an evaluation was broken off, less than all: what was kept is not asked again.
+        "answered": {m: sum(t.prompts for t in times) for m, times in took.items()},
         "seconds_loading": {m: round(sum(t.loading for t in ts), 2) for m, ts in took.items()},
         "seconds_answering": {m: round(sum(t.answering for t in ts), 2) for m, ts in took.items()},
         "prompts_per_second": {
