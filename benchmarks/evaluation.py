@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
     suite = {"name": "s", "path": "other_formats", "format": "miniature"}
     config = RunConfig.model_validate(
         {
-            "arms": dict.fromkeys(ARMS, {}),
+            "arms": {name: {} for name in ARMS},
             "finetune": {"workers": 1},
             "evaluate": {
                 "engine": {"type": "transformers", "batch_size": arguments.batch_size},
