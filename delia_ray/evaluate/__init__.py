@@ -12,6 +12,8 @@ bleu              0 to 100    sacrebleu BLEU of the whole suite
 chrf              0 to 100    sacrebleu chrF2 of the whole suite
 ================  ==========  =======================================================
 
-``statistics`` has the intervals, ``scoring`` what a suite's outputs are worth, ``table``
-the terminal's view, ``stage`` the Ray tasks. Only ``stage`` imports Ray.
+``statistics`` has the intervals of one run, ``hierarchical`` those over several seeds (with
+``crossed``, ``student``, ``power`` and ``multiple`` under it), ``scoring`` what a suite's
+outputs are worth, ``table`` the terminal's view, ``stage`` the Ray tasks. Only ``stage``
+imports Ray.
 """
