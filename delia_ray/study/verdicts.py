@@ -19,12 +19,12 @@ seeds, and what is found                              0.3    0.4    0.5
 8, one ratio of seven, the finding                    100    100    97
 ====================================================  =====  =====  =====
 
-Where a seed moves all suites together by 0.4 (6 points), no method finds 10 points with five
-seeds: here 16 in 100 studies at one ratio of seven, 44 with eight. Each estimate says what
+Where a seed moves all suites together by 0.4 (6 points), no method finds 10 points reliably with
+five seeds: here 16 in 100 studies at one ratio of seven, 44 with eight. Each estimate says what
 it could have seen.
 
-Eight equal arms, as above and near the ceiling (0.95 to 0.995), with 5 and 8 seeds, 300 studies
-for each of 24 cases: the claim was called "cannot tell" in 92 to 100 of 100 when it stood
+Eight equal arms, as above and near the ceiling (0.95 to 0.995), with 5 and 8 seeds, 300 or more
+studies for each of 24 cases: the claim was called "cannot tell" in 92 to 100 of 100 when it stood
 alone (lowest where the baseline's seeds differ four times as much as the others'), in 97 to
 100 as one of four; all seven of its findings in 94 to 100.
 """
