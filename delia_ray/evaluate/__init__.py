@@ -35,6 +35,8 @@ repetition                   0 to 1    row    share of repeated 4-word sequences
                                               seq-rep-4, arXiv 1908.04319); less is better
 ===========================  ========  =====  ================================================
 
-``statistics`` has the intervals, ``scoring`` what a suite's outputs are worth, ``table``
-the terminal's view, ``stage`` the Ray tasks. Only ``stage`` imports Ray.
+``statistics`` has the intervals of one run, ``hierarchical`` those over several seeds (with
+``crossed``, ``student``, ``power`` and ``multiple`` under it), ``scoring`` what a suite's
+outputs are worth, ``table`` the terminal's view, ``stage`` the Ray tasks. Only ``stage``
+imports Ray.
 """

@@ -12,11 +12,18 @@ are the same for every arm, hence always paired. Variances come from the usual m
 (Searle, Casella and McCulloch 1992, ch. 4), degrees of freedom from Satterthwaite (1946,
 Biometrics Bulletin 2), for two arms with seeds of their own Welch's case (1947).
 
-Why no bootstrap here: resampling five seeds gives intervals that are far too short, and for
+Why no bootstrap here: resampling five seeds gives intervals that are too short. With one number
+for each seed, percentile intervals that promise 95 % hold 85 % of the means and 88 % of the
+differences; those that promise 99.3 % (seven comparisons), 95 % (2,000 simulations each). For
 crossed effects no resampling is exact (Owen 2007, "The pigeonhole bootstrap", Annals of
 Applied Statistics 1; Davison and Hinkley 1997, section 3.8).
 
-@COVERAGE@
+Coverage of the 95 % intervals, in 300 simulated studies per case with 0/1 scores (5 suites of
+128 rows, difficulty 1.5 and seeds 0.3 to 0.5 on the logit scale, alike or not from suite to
+suite; right in 60 to 99.5 %; one arm's seeds differing four times as much as the other's):
+a difference 91.7 to 99.7 %, one arm 91 to 98.3 %, with 5 or 8 seeds. They are wide (98 % and
+more) where seeds do not differ, or near the ceiling; lowest where all suites move with the
+seed. One number for each seed: 94.9 to 96.1 % (1,500 studies).
 """
 
 from collections.abc import Mapping

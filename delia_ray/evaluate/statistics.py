@@ -3,7 +3,7 @@
 Percentile bootstrap (Efron and Tibshirani 1993, ch. 13), paired over examples for the
 difference of two systems (Koehn 2004, W04-3250), stratified by suite for a mean of suites.
 It measures how much the value depends on *which prompts were asked*; that training would
-end elsewhere with another seed it cannot see.
+end elsewhere with another seed it cannot see; ``hierarchical`` does.
 
 One suite always resamples the same rows for the same seed, whoever answered. So the
 intervals of two arms, their difference and the mean over suites all rest on the same

@@ -1,11 +1,32 @@
 """Verdicts on claims, from scores over seeds and rows.
 
-Two promises, each kept in ``confidence`` of the studies at least. The verdicts of all the
+Two promises, each made for ``confidence`` of the studies. The verdicts of all the
 claims of a page, each of which rests on one contrast that was named before, see no difference
 that is not there (Bonferroni over the claims). And the findings of one claim see none (Holm
 over the findings). A verdict always agrees with the interval beside it.
 
-@POWER@
+What that can see: 10 points, 0.6 against 0.7, in 5 suites of 128 rows, each seed lifting or
+lowering each suite for itself by the sd given on the logit scale; found in so many of 100
+studies (300 simulated for each case):
+
+====================================================  =====  =====  =====
+seeds, and what is found                              0.3    0.4    0.5
+====================================================  =====  =====  =====
+5, seven ratios against one, the claim alone          100    100    99
+5, the same, one of four claims                       99     94     83
+5, one ratio of seven, the finding                    96     79     61
+8, seven ratios, one of four claims                   100    100    99
+8, one ratio of seven, the finding                    100    100    97
+====================================================  =====  =====  =====
+
+Where a seed moves all suites together by 0.4 (6 points), no method finds 10 points reliably with
+five seeds: here 16 in 100 studies at one ratio of seven, 44 with eight. Each estimate says what
+it could have seen.
+
+Eight equal arms, as above and near the ceiling (0.95 to 0.995), with 5 and 8 seeds, 300 or more
+studies for each of 24 cases: the claim was called "cannot tell" in 92 to 100 of 100 when it stood
+alone (lowest where the baseline's seeds differ four times as much as the others'), in 97 to
+100 as one of four; all seven of its findings in 94 to 100.
 """
 
 from collections.abc import Mapping
