@@ -89,8 +89,7 @@ def _task(study: Study, task: str, metric: str, several: bool) -> Section:
         title = f"{label(task)}, mean {axis} by ratio, {label(mode)}"
         drawn = plots.over_ratios(f"{slug}-{mode}", title, [_line(mode, found)], axis, within)
         caption = (
-            f"{_begin(mode)}: mean of {len(sizes)} suites ({sum(sizes.values()):,} prompts), "
-            f"{_most(found)} at each ratio. {intervals}"
+            f"{_begin(mode)}: mean of {_suites(sizes)}, {_most(found)} at each ratio. {intervals}"
         )
         made.append((drawn, caption))
     for suite in dict.fromkeys(r["suite"] for r in rows if r["suite"] != "mean"):
@@ -184,6 +183,10 @@ def _begin(mode: str) -> str:
 def _seeds(seeds: Iterable[Any]) -> str:
     n = len(set(seeds))
     return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def _suites(sizes: Mapping[str, int]) -> str:
+    return f"{len(sizes)} suites ({sum(sizes.values()):,} prompts)" if sizes else "the suites"
 
 
 def _most(rows: Sequence[Row]) -> str:

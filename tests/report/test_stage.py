@@ -76,6 +76,10 @@ def test_page_is_well_formed_and_complete(page: str) -> None:
     assert text.count("yes") >= 2  # the rows of both sources add up
     samples = [a for tag, a in parsed.tags if tag == "article"]
     assert {a["data-outcome"] for a in samples} == {"ours", "both", "neither", "unscored"}
+    inputs = {a.get("id") for tag, a in parsed.tags if tag in ("select", "input")}
+    assert inputs == {"pick-suite", "pick-outcome", "pick-text"}
+    sortable = [a for t, a in parsed.tags if t == "table" and "sortable" in (a["class"] or "")]
+    assert len(sortable) >= 3
     assert "cut off" in text
     assert "✓ right" in text
     assert "✗ wrong" in text
