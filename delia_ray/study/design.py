@@ -11,7 +11,17 @@ from delia_ray.config import BASELINES, RunConfig, Settings
 RECIPE = Path(__file__).parent / "claims.yaml"
 """The study of the miniature."""
 
+MODES = ("equal_steps", "equal_exposure")
+"""How trainings of different ratios are compared."""
+FORMAT, TRANSLATION = "format", "translation"
+"""Names of the tasks that the paper's claims are of."""
+CONFIDENCE = 0.95
 OTHERS = ("rewording_only", "self_sampling_only", "replay", "mixup", "whole_chat")
+
+
+def times_of(ratio: float) -> str:
+    """A ratio's name on the page."""
+    return f"{ratio:g}x" if ratio else "common"
 
 
 class Task(Settings):
