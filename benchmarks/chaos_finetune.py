@@ -53,12 +53,12 @@ class Result:
     workers: str
     """At the start, and after the kill where it is another number."""
     at_step: int
-    """The last one that was told of before the kill."""
+    """The last one that was told of before the (first) kill."""
     went_on_at: list[int]
     starts: int
     """Times the driver was started."""
     lost: int
-    """Steps made again."""
+    """Steps made again after a kill, at most."""
     equal: str
     """``bits``, or the largest relative difference of a loss."""
     good: bool
@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; default: all")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; one+other in one run")
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of them")
     parser.add_argument("--out", type=Path, help="folder for chaos_finetune.md and .json")
     parser.add_argument("--keep", action="store_true", help="keep the runs' folders")
@@ -181,33 +181,43 @@ def _run(
 ) -> Result:
     began, (zero, workers) = time.monotonic(), shape
     storage = place.fresh(f"run-{number}")
-    driver = place.start(storage, zero, workers)
-    # What is told of the steps is a second old, so not the last ones.
-    target = rng.randrange(EVERY // 2, place.arguments.steps - 2 * EVERY)
-    while _step(storage) < target and driver.poll() is None:
-        if time.monotonic() - began > LIMIT:
-            sys.exit(f"no step {target} within {LIMIT:g} s\n{_tail(storage)}")
-        time.sleep(0.02)
-    if driver.poll() is not None:
-        sys.exit(f"{storage}: ended before anything was killed; take more --steps")
-    died, starts, after = _kill(kind, driver), 1, workers
-    at = _step(storage)
-    if kind == "driver":
-        driver.wait()
-        if number % 4 == 3:  # the operator has fewer or more nodes now
-            after = 1 + workers % 3
-        driver, starts = place.start(storage, zero, after), 2
+    driver, starts, after = place.start(storage, zero, workers), 1, workers
+    died, at = [], []
+    for one, target in zip(kind.split("+"), _targets(place, kind, rng), strict=True):
+        while _step(storage) < target and driver.poll() is None:
+            if time.monotonic() - began > LIMIT:
+                sys.exit(f"no step {target} within {LIMIT:g} s\n{_tail(storage)}")
+            time.sleep(0.02)
+        if driver.poll() is not None:
+            sys.exit(f"{storage}: ended before anything was killed; take more --steps")
+        died.append(_kill(one, driver))
+        at.append(_step(storage))
+        if one == "driver":
+            driver.wait()
+            if number % 4 == 3:  # the operator has fewer or more nodes now
+                after = 1 + workers % 3
+            driver, starts = place.start(storage, zero, after), starts + 1
     starts += _finish(place, driver, storage, zero, after, began)
     log = (storage / "chaos" / "log.txt").read_text(errors="replace")
     resumed = [int(step) for step, _ in _RESUMED.findall(log)]
     # A worker group that finds no checkpoint says nothing, and begins at the beginning.
-    lost = at - (resumed[0] if resumed else 0)
+    lost = max(a - r for a, r in zip(at, resumed or [0], strict=len(at) > 1))
     good, equal = _compare(_found(storage), _found(whole), exactly=after == workers)
     shown = str(workers) if after == workers else f"{workers}, then {after}"
     return Result(
-        number, died, zero, shown, at, resumed, starts, lost, equal,
+        number, ", ".join(died), zero, shown, at[0], resumed, starts, lost, equal,
         good and lost <= EVERY, round(time.monotonic() - began, 1),
     )  # fmt: skip
+
+
+def _targets(place: Place, kind: str, rng: random.Random) -> list[int]:
+    """The step of each kill; where there are several, each after a checkpoint of its own."""
+    # What is told of the steps is a second old, so not the last ones.
+    end, kills = place.arguments.steps - 2 * EVERY, kind.count("+") + 1
+    if kills == 1:
+        return [rng.randrange(EVERY // 2, end)]
+    width = (end - EVERY) // kills
+    return [EVERY + 2 + i * width + rng.randrange(max(1, width - EVERY)) for i in range(kills)]
 
 
 def _kill(kind: str, driver: subprocess.Popen[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""The short form of ``make chaos``: a worker and the controller are lost, the adapter is not."""
+"""The short form of ``make chaos``: a worker, then the controller is lost; the adapter is not."""
 
 import json
 import os
@@ -14,11 +14,11 @@ SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "chaos_finetune.py
 
 def test_the_adapter_is_the_same_to_the_bit() -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--runs", "2", "--shapes", "1", "--steps", "40",
-         "--kinds", "worker,controller", "--dropout"],
+        [sys.executable, str(SCRIPT), "--runs", "1", "--shapes", "1", "--steps", "60",
+         "--kinds", "worker+controller", "--dropout"],
         capture_output=True, text=True, timeout=600, check=False, env=dict(os.environ),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
-    assert (figures["runs"], figures["broken"], figures["equal_to_the_bit"]) == (2, 0, 2)
+    assert (figures["runs"], figures["broken"], figures["equal_to_the_bit"]) == (1, 0, 1)
     assert figures["most_steps_lost"] <= figures["checkpoint_every"]
