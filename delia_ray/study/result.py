@@ -1,5 +1,6 @@
 """From the scores of a study's runs to its claims, figures and verdicts: what the page shows."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,10 +44,12 @@ def result(study: Study, found: Mapping[str, Found], **facts: Any) -> dict[str, 
 
 
 def judged(study: Study, found: Mapping[str, Found]) -> list[tuple[str, str, str, Judgement]]:
-    """(id, claim, mode, judgement) of every claim that the study can speak of."""
+    """(id, claim, mode, judgement) of every claim that the study can speak of; the claims of one
+    mode share the error, since equal steps and equal exposure are two questions."""
     asked = list(_claims(study, found))
+    together = Counter(mode for _, _, mode, _, _ in asked)
     return [
-        (name, text, mode, judge(claim, scores, confidence=CONFIDENCE, claims=len(asked)))
+        (name, text, mode, judge(claim, scores, confidence=CONFIDENCE, claims=together[mode]))
         for name, text, mode, claim, scores in asked
     ]
 
