@@ -26,8 +26,8 @@ METHOD = [
     "Seeds differ in the order of the mix, first values and dropout; all read one pool of "
     "self-sampled answers, and all answer the same held-out prompts.",
     "An interval is over seeds and prompts (two-way random effects, t with Satterthwaite's "
-    "degrees of freedom). The claims at equal steps share an error of 5 % (Bonferroni), so do those "
-    "at equal exposure; the single comparisons behind a claim share its part (Holm).",
+    "degrees of freedom). The claims at equal steps share an error of 5 % (Bonferroni), so do "
+    "those at equal exposure; the single comparisons behind a claim share its part (Holm).",
     "Holds: the interval lies wholly on the claimed side of 0. Does not hold: wholly on the other "
     "side. Cannot tell: it contains 0; the smallest effect is that which such a study would have "
     "seen in 80 of 100 cases.",
