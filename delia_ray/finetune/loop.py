@@ -60,11 +60,11 @@ def train(job: Job, checkpoints: Checkpoints) -> None:
 def train_arm(job: Job, arm: str, checkpoints: Checkpoints) -> None:
     """One of them."""
     torch.set_num_threads(job.config.finetune.cpus_per_worker)
-    _Training(job, arm, checkpoints).run()
+    Training(job, arm, checkpoints).run()
 
 
-class _Training:
-    """One arm on this rank."""
+class Training:
+    """One arm on this rank, from its last checkpoint on."""
 
     def __init__(self, job: Job, arm: str, checkpoints: Checkpoints) -> None:
         self.checkpoints, self.job, self.arm = checkpoints, job, arm
@@ -104,39 +104,46 @@ class _Training:
             for token, text in tokens.items()
         }
         self.watch = Watch(self.steps, described, self.settings.watch.rows)
+        self.at, self.told = self.start, 0.0
+        self.trackers: list[Tracker] = []
+        self.profiler = Profiler(self.settings.profile, None)
+        if self.rank == 0:
+            out = job.out / arm
+            self.trackers = open_trackers(self.settings.trackers, out, config.name, arm)
+            self.profiler.out = out
 
     def run(self) -> None:
-        trackers: list[Tracker] = []
-        profiler = Profiler(self.settings.profile, None)
-        if self.rank == 0:
-            out, name = self.job.out / self.arm, self.job.config.name
-            trackers = open_trackers(self.settings.trackers, out, name, self.arm)
-            profiler.out = out
-        told = 0.0
-        for step in range(self.start, len(self.steps)):
+        """All steps that are left, and what they leave."""
+        self.advance(len(self.steps))
+        self.finish()
+
+    def advance(self, until: int) -> None:
+        """Make the steps before step ``until``."""
+        for step in range(self.at, min(until, len(self.steps))):
             self._seed(step)
-            profiler.before(step - self.start)
+            self.profiler.before(step - self.start)
             point = self._step(step)
-            profiler.after(step - self.start)
+            self.profiler.after(step - self.start)
             point |= self._look(step)
             self.curve.append(point)
-            for tracker in trackers:
+            for tracker in self.trackers:
                 tracker.log(point)
-            if self.rank == 0 and time.monotonic() - told > _SECONDS_BETWEEN_PROGRESS:
-                told = time.monotonic()
-                shown = {"arm": self.arm, "steps": len(self.steps), **point}
-                together = self.settings.side_by_side == 1
-                (self.job.out if together else self.job.out / self.arm).write_json(PROGRESS, shown)
+            if self.rank == 0 and time.monotonic() - self.told > _SECONDS_BETWEEN_PROGRESS:
+                self._tell(point)
+            # Before the checkpoint: a training that goes on from there would not come by again.
+            if step + 1 in self.snapshots and step + 1 < len(self.steps):
+                self.leave(f"{self.arm}@{step + 1}")
             if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < len(self.steps):
                 began = time.monotonic()
                 self._save(step + 1)
                 point["checkpoint_seconds"] = time.monotonic() - began
-            if step + 1 in self.snapshots and step + 1 < len(self.steps):
-                self._leave(f"{self.arm}@{step + 1}")
-        profiler.close()
-        for tracker in trackers:
-            tracker.close()
-        self._finish()
+            self.at = step + 1
+
+    def _tell(self, point: Point) -> None:
+        self.told = time.monotonic()
+        shown = {"arm": self.arm, "steps": len(self.steps), **point}
+        together = self.settings.side_by_side == 1
+        (self.job.out if together else self.job.out / self.arm).write_json(PROGRESS, shown)
 
     def _seed(self, step: int) -> None:
         """Dropout and mixup draw the same whenever the step is made."""
@@ -203,16 +210,19 @@ class _Training:
         score = sum(since) / len(since)
         self.checkpoints.save(self.arm, step, score, collect(self.engine), self.curve)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Leave what was trained, and the curve as the last."""
+        self.profiler.close()
+        for tracker in self.trackers:
+            tracker.close()
         self.checkpoints.settle()
-        self._leave(self.arm)
+        self.leave(self.arm)
         if self.rank == 0:
             (self.job.out / self.arm).write_table(CURVE, conform(self.curve, METRIC_POINT))
         dist.barrier()  # nobody leaves, and no worker is ended, while rank 0 writes
         self.engine.destroy()
 
-    def _leave(self, name: str) -> None:
+    def leave(self, name: str) -> None:
         """Write ``<name>/adapter`` and ``<name>/merged``."""
         settings, out = self.settings, self.job.out / name
         tokens = self.job.config.downstream.special_tokens
