@@ -82,7 +82,8 @@ def test_counts_add_up(finished: tuple[Path, str]) -> None:
     counts = {k: v[0]["counts"] for k, v in manifests(finished[0]).items()}
     made = counts["synthesize"]["self_sample"]
     assert made["needed"] == made["kept"] == 96
-    assert made["asked"] == made["kept"] + sum(made["set_aside"].values()) + made["spare"]
+    used = made["kept"] + made["held_out"]
+    assert made["asked"] == used + sum(made["set_aside"].values()) + made["spare"]
     words = counts["synthesize"]["reword"]
     assert words["asked"] == 12 == words["kept"] + sum(words["set_aside"].values())
     assert counts["synthesize"]["engine_starts"] == 1
