@@ -13,6 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
+from delia_ray.config import load_config
+
 from .test_cli import ENV, delia
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
@@ -188,12 +190,19 @@ def test_killed_in_every_long_stage_it_ends_the_same(
 def test_the_papers_rows_go_through(place: Path, data: Path) -> None:
     """The recipe on real files, cut down; the counts add up to the rows of the files."""
     recipe = Path(__file__).parent.parent / "jobs" / "recipes" / "hallucination_format.yaml"
+    root, storage = recipe.parent.parent.parent, f"storage={place}/runs"
+    read = delia("ingest", str(recipe), storage, cwd=root, timeout=300)
+    assert read.returncode == 0, read.stderr + read.stdout
+    suites = [
+        suite.model_dump(mode="json", exclude_defaults=True) | {"rows": 8}
+        for suite in load_config([recipe]).evaluate.suites
+    ]
     done = delia(
-        "run", str(recipe), f"storage={place}/runs", "mix.ratio=1", "finetune.steps=2",
+        "run", str(recipe), f"storage={place}/few", "mix.ratio=1", "finetune.steps=2",
         "finetune.batch_size=4", "synthesize.sampling.max_tokens=16",
-        "synthesize.reword.per_row=0", "evaluate.max_tokens=4",
-        "synthesize.engine={type: transformers}",
-        cwd=recipe.parent.parent.parent, timeout=580,
+        "synthesize.reword.per_row=0", "synthesize.held_out=8", "evaluate.max_tokens=4",
+        "evaluate.probes=4", "synthesize.engine={type: transformers}",
+        f"evaluate.suites={json.dumps(suites)}", cwd=root, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     counts = manifests(place / "runs" / "hallucination_format")["ingest"][0]["counts"]
