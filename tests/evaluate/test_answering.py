@@ -29,12 +29,14 @@ def _requests(count: int) -> list[Request]:
     ]
 
 
-def test_cut_keeps_batches_whole() -> None:
-    requests = _requests(50)
-    one, several = cut(requests, 1, 8), cut(requests, 3, 8)
-    assert [r for own in several for r in own] == one[0]
-    assert sorted(r.key for r in one[0]) == sorted(r.key for r in requests)
-    assert [len(own) for own in several] == [24, 24, 2]
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7, 50])
+def test_batches_do_not_depend_on_the_number_of_tasks(tasks: int) -> None:
+    requests = _requests(45)
+    (whole,), mine = cut(requests, 1, 8), cut(requests, tasks, 8)
+    assert len(mine) <= tasks
+    batches = [part[i : i + 8] for part in mine for i in range(0, len(part), 8)]
+    assert batches == [whole[i : i + 8] for i in range(0, 45, 8)]
+    assert sorted(r.key for r in whole) == sorted(r.key for r in requests)
 
 
 def test_only_missing_chunks_are_answered(tmp_path: Path, make_model: Callable[..., Path]) -> None:

@@ -3,11 +3,9 @@
 import pytest
 
 from delia_ray.config import Metric, RunConfig, Suite
-from delia_ray.engines import Request
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics import METRICS, BatchMetric
 from delia_ray.evaluate.scoring import assemble, check_suite, labels, score_suite
-from delia_ray.evaluate.stage import shares
 from delia_ray.evaluate.table import cell, table
 
 HOW = {"resamples": 200, "confidence": 0.95, "seed": 0}
@@ -197,18 +195,3 @@ def test_cells() -> None:
     assert cell({"value": 44.31, "low": 42.98, "high": 45.7}, None) == "44.3 [43.0, 45.7]"
     assert cell({"value": 0.984, "low": 0.94, "high": 1}, 1.0) == "0.98 [0.94, 1.00]"
     assert cell({"value": 44.31, "low": 42.98, "high": 45.7}, 100.0) == "44.3 [43.0, 45.7]"
-
-
-@pytest.mark.parametrize("tasks", [1, 2, 3, 7, 50])
-def test_batches_do_not_depend_on_the_number_of_tasks(tasks: int) -> None:
-    requests = [
-        Request(f"s/{i}", [{"role": "user", "content": "x" * (i * 7 % 23)}], 8) for i in range(45)
-    ]
-    cut = shares(["base", "delia"], requests, tasks, batch_size=8)
-    for arm in ("base", "delia"):
-        mine = [s.requests for s in cut if s.arm == arm]
-        assert len(mine) <= tasks
-        batches = [part[i : i + 8] for part in mine for i in range(0, len(part), 8)]
-        whole = next(s.requests for s in shares([arm], requests, 1, batch_size=8))
-        assert batches == [whole[i : i + 8] for i in range(0, 45, 8)]
-        assert sorted(r.key for b in batches for r in b) == sorted(r.key for r in requests)

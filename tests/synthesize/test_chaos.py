@@ -1,4 +1,4 @@
-"""The short form of ``make chaos``: queue, node and driver are lost, the rows stay the same."""
+"""The short form of ``make chaos``: a node and a driver are lost, the rows stay the same."""
 
 import json
 import os
@@ -14,11 +14,11 @@ SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "chaos.py"
 
 def test_nothing_is_lost_and_nothing_made_twice() -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--runs", "3", "--rows", "256", "--engine", "transformers",
-         "--kinds", "queue,node,driver", "--seed", "3"],
+        [sys.executable, str(SCRIPT), "--runs", "2", "--rows", "256", "--engine", "transformers",
+         "--kinds", "node,driver", "--seed", "3"],
         capture_output=True, text=True, timeout=400, check=False, env=dict(os.environ),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
-    assert (figures["runs"], figures["broken"]) == (3, 0)
+    assert (figures["runs"], figures["broken"]) == (2, 0)
     assert figures["most_written_twice"] <= figures["in_flight_at_most"]

@@ -7,10 +7,10 @@ from delia_ray.synthesize.checks import (
     answer_problem,
     gives_away,
     placement_problem,
-    repetition,
     rewording_problem,
     similarity,
 )
+from delia_ray.text import repetition
 
 CONTROL = ["<|end|>", "<|user|>"]
 TOKENS = {"<sep>": "json"}

@@ -86,18 +86,6 @@ def test_the_first_answers_of_the_pool(first, place: Place) -> None:
     assert counts["tokens_generated"] > 300 < counts["prompt_tokens"]
 
 
-def test_held_out_answers_follow_those_that_train(first, place: Place) -> None:
-    _, answers, _ = first
-    outcome, again, _ = place.go(4, held_out=8)
-    assert again == answers
-    kept = place.run.out.read_table("held_out.parquet").to_pylist()
-    assert outcome.counts["self_sample"]["held_out"] == len(kept) == 8
-    order = [place.pool.index(a["id"]) for a in [*again, *kept]]
-    assert order == sorted(order)
-    _, _, _ = place.go(0, held_out=8)  # nothing diverse: nothing to hold out
-    assert len(place.run.out.read_table("held_out.parquet")) == 0
-
-
 def test_answers_are_in_the_models_own_voice(first, place: Place) -> None:
     """The references come from other authors; the model says it its own way."""
     pool = {r["id"]: r for r in place.ingest.read_table("corpus.parquet").to_pylist()}
@@ -183,7 +171,7 @@ def test_a_plan_foresees_what_comes(place: Place) -> None:
     config = RunConfig.model_validate(
         {
             "storage": str(place.root), "mix": {"ratio": 8},
-            "synthesize": {"engine": {"type": "transformers"}} | own,
+            "synthesize": {"engine": {"type": "transformers"}, "held_out": 0} | own,
         }
     )  # fmt: skip
     out = open_storage(str(place.root / "run")) / "planned"
@@ -254,3 +242,15 @@ def test_too_few_good_answers_are_an_error(place: Place) -> None:
 def test_too_few_queries_are_an_error_before_anything_runs(place: Place) -> None:
     with pytest.raises(UserError, match=r"needs 160 .*has 120 \(3 duplicates and 2 rejects"):
         place.go(20)
+
+
+def test_held_out_answers_follow_those_that_train(first, place: Place) -> None:
+    _, answers, _ = first
+    outcome, again, _ = place.go(4, held_out=8)
+    assert again == answers
+    kept = place.run.out.read_table("held_out.parquet").to_pylist()
+    assert outcome.counts["self_sample"]["held_out"] == len(kept) == 8
+    order = [place.pool.index(a["id"]) for a in [*again, *kept]]
+    assert order == sorted(order)
+    _, _, _ = place.go(0, held_out=8)  # nothing diverse: nothing to hold out
+    assert len(place.run.out.read_table("held_out.parquet")) == 0
