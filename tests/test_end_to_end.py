@@ -157,7 +157,7 @@ def _kill_engine(process: subprocess.Popen[bytes]) -> None:
     engine.kill()
 
 
-def test_killed_in_every_long_stage_it_ends_the_same(
+def test_killed_in_synthesis_and_training_it_ends_the_same(
     finished: tuple[Path, str], place: Path
 ) -> None:
     run = place / "killed" / "k"
