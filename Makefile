@@ -26,7 +26,7 @@ demo: $(STAMP)
 	$(BIN)/delia run jobs/recipes/demo.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 # Twenty runs each of synthesis and fine-tuning, with something killed in each; an hour.
 chaos: $(STAMP)
