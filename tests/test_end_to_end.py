@@ -1,8 +1,6 @@
 """The whole product as users start it: real vLLM, Ray Train, DeepSpeed, and SIGKILL."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from delia_ray import pipeline
 from delia_ray.config import load_config
 
 from .test_cli import ENV, delia
@@ -104,14 +103,15 @@ def test_again_every_stage_is_skipped(finished: tuple[Path, str], place: Path) -
     assert manifests(finished[0]) == before
 
 
-def test_a_new_suite_trains_nothing_again(finished: tuple[Path, str], place: Path) -> None:
+def test_a_new_suite_trains_nothing_again(
+    finished: tuple[Path, str], place: Path, ray_local: None
+) -> None:
     extra = "evaluate.suites=[{name: negated, path: sep_negated, format: miniature, rows: 8}]"
-    done = delia(
-        "evaluate", "tiny.yaml", "name=whole", extra, "evaluate.summary=[]", cwd=place, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
+    overrides = ["name=whole", f"storage={place}/runs", extra, "evaluate.summary=[]"]
+    plan = pipeline.run(load_config([place / "tiny.yaml"], overrides), until="ingest")
     for stage in ("synthesize", "mix", "finetune"):
-        assert len(manifests(finished[0])[stage]) == 1
+        assert plan.folder(stage).manifest() is not None
+    assert plan.folder("evaluate").manifest() is None
 
 
 def test_one_can_talk_to_it(finished: tuple[Path, str], place: Path) -> None:
@@ -139,51 +139,50 @@ def _wait_until(process: subprocess.Popen[bytes], seen: Callable[[], bool], limi
         time.sleep(0.02)
 
 
-def _kill_when(process: subprocess.Popen[bytes], seen: Callable[[], bool], limit: float) -> None:
-    """SIGKILL the driver as soon as ``seen``; its cluster dies by itself."""
-    _wait_until(process, seen, limit)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(6)  # the orphaned cluster ends within seconds; it must not write any longer
+def _kill(process: subprocess.Popen[bytes], title: str) -> None:
+    """SIGKILL the first process below the driver that calls itself so."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    next(p for p in below if title in " ".join(p.cmdline())).kill()
 
 
-def _kill_engine(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL vLLM's own process, below the actor that holds it."""
-    (engine,) = (
-        p
-        for p in psutil.Process(process.pid).children(recursive=True)
-        if "VLLM::EngineCore" in " ".join(p.cmdline())
-    )
-    engine.kill()
+def _newest(run: Path) -> tuple[bool, int]:
+    """(whether it is of the second arm, step) of the newest whole checkpoint."""
+    found = [f.parent.name.split("-") for f in run.glob("finetune/*/checkpoints/*/whole.json")]
+    return max(((arm == "delia", int(step)) for arm, step in found), default=(False, 0))
 
 
-def test_killed_in_synthesis_and_training_it_ends_the_same(
-    finished: tuple[Path, str], place: Path
-) -> None:
+def test_whatever_is_killed_it_ends_the_same(finished: tuple[Path, str], place: Path) -> None:
+    """vLLM's process, the driver, a worker and Ray Train's controller; ``make chaos`` has more,
+    and a killed evaluation is tested beside the stage."""
     run = place / "killed" / "k"
     first = _start(place, "k")
     _wait_until(first, lambda: any((place / "killed" / "cache").rglob("part-*.parquet")), 300)
-    _kill_engine(first)  # survived within the run; what follows kills the driver
-    # A killed evaluation is tested beside the stage, which is faster.
-    points: list[Callable[[], bool]] = [
-        lambda: any(run.glob("finetune/*/checkpoints/common-*/whole.json")),
-    ]
-    created: dict[str, list[dict[str, Any]]] = {}
-    for seen in points:
-        _kill_when(first or _start(place, "k"), seen, limit=300)
-        first = None
-        now = manifests(run)
-        assert not now["report"]
-        assert all(now[stage] == old for stage, old in created.items() if old), "repeated"
-        created = now
-    assert created["synthesize"]
+    _kill(first, "VLLM::EngineCore")
+    _wait_until(first, lambda: _newest(run) > (False, 0), 300)
+    first.kill()
+    first.wait()
+    time.sleep(6)  # the orphaned cluster ends within seconds; it must not write any longer
+    before, reached = manifests(run), _newest(run)
+    assert before["mix"]
+    assert not before["finetune"]
     last = _start(place, "k")
-    printed, _ = last.communicate(timeout=300)
+    for title in ("ray::RayTrainWorker", "ray::TrainController"):
+        _wait_until(last, lambda past=reached: _newest(run) > past, 300)
+        reached = _newest(run)
+        _kill(last, title)
+    printed, _ = last.communicate(timeout=400)
     assert last.returncode == 0, printed.decode()
     assert printed.decode().count("[done before]") == 3
+    assert all(manifests(run)[stage] == before[stage] for stage in ("synthesize", "mix"))
     assert (run / "results.json").read_bytes().replace(b'"k"', b'"whole"') == (
         finished[0] / "results.json"
     ).read_bytes()
+    for arm in ("common", "delia"):
+        (one,), (other,) = (
+            list(r.glob(f"finetune/*/{arm}/adapter/adapter_model.safetensors"))
+            for r in (run, finished[0])
+        )
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_the_papers_rows_go_through(place: Path, data: Path) -> None:
@@ -196,12 +195,14 @@ def test_the_papers_rows_go_through(place: Path, data: Path) -> None:
         suite.model_dump(mode="json", exclude_defaults=True) | {"rows": 8}
         for suite in load_config([recipe]).evaluate.suites
     ]
+    (corpus,) = [c.model_dump(mode="json") for c in load_config([recipe]).corpus]
     done = delia(
         "run", str(recipe), f"storage={place}/few", "mix.ratio=1", "finetune.steps=2",
         "finetune.batch_size=4", "synthesize.sampling.max_tokens=16",
         "synthesize.reword.per_row=0", "synthesize.held_out=8", "evaluate.max_tokens=4",
         "evaluate.probes=4", "synthesize.engine={type: transformers}",
-        f"evaluate.suites={json.dumps(suites)}", cwd=root, timeout=580,
+        f"evaluate.suites={json.dumps(suites)}", f"corpus={json.dumps([corpus | {'rows': 500}])}",
+        cwd=root, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     counts = manifests(place / "runs" / "hallucination_format")["ingest"][0]["counts"]
