@@ -31,7 +31,7 @@ class Found:
     curves: list[dict[str, dict[str, list[float]]]] = field(default_factory=list)
     """Of each seed: arm -> column of METRIC_POINT -> values at all steps (nan where none)."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Stage -> seconds, over all seeds."""
+    """Fingerprint -> seconds of each stage; what runs share is in it once."""
 
 
 def study_claims(
@@ -59,8 +59,9 @@ def study_claims(
     for number, (seed, task) in enumerate(runs, start=1):
         watcher = watch(f"{number} of {len(runs)}: {task}, training seed {seed}")
         read_run(found[task], pipeline.run(configs[seed, task], watcher, until="evaluate"))
+    took = {mark: s for own in found.values() for mark, s in own.seconds.items()}
     done = result(
-        study, found, seconds=sum(sum(own.seconds.values()) for own in found.values()),
+        study, found, seconds=sum(took.values()),
         device=f"{os.cpu_count()} CPU cores", versions=pipeline.versions(),
         date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
@@ -84,7 +85,7 @@ def read_run(found: Found, plan: pipeline.Plan) -> None:
     found.curves.append({arm: _curve(trained / arm) for arm in plan.config.arms})
     for stage in ("ingest", "synthesize", "mix", "finetune", "evaluate"):
         manifest = plan.folder(stage).manifest() or {}
-        found.seconds[stage] = found.seconds.get(stage, 0.0) + manifest.get("seconds", 0.0)
+        found.seconds[plan.fingerprint(stage)] = manifest.get("seconds", 0.0)
 
 
 def _rows(evaluated: Folder) -> dict[str, dict[str, list[float]]]:
