@@ -48,6 +48,24 @@ def disconnect() -> None:
         ray.shutdown()
 
 
+def free_orphans() -> None:
+    """Give back what dead processes of this driver still hold; to be called while nothing of it
+    runs.
+
+    A controller of Ray Train that dies leaves its workers' placement group, which keeps their CPUs
+    until the driver ends: only the dashboard's agent would clean it up.
+    """
+    import ray
+    from ray.util.placement_group import PlacementGroup, placement_group_table
+    from ray.util.placement_group import remove_placement_group as remove
+
+    job = ray.get_runtime_context().get_job_id()
+    for name, facts in placement_group_table().items():
+        # The last digits of a placement group's id are those of the job that made it.
+        if name.endswith(job) and facts["state"] not in ("REMOVED",):
+            remove(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
+
+
 def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:
     """Fail now rather than wait forever for workers that no node can hold.
 

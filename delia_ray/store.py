@@ -25,13 +25,13 @@ _KEPT = 256
 """Record batches that a reader of remote files keeps; about 100 MB of common rows."""
 
 
-def write_file(folder: Folder, name: str, number: int, columns: dict[str, pa.Array]) -> int:
+def writefile_name(folder: Folder, name: str, number: int, columns: dict[str, pa.Array]) -> int:
     """Write one file of store ``name``, atomically; returns its rows."""
     table = pa.table(columns)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.ipc.newfile_name(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=BATCH)
-    folder.write_bytes(_file(name, number), memoryview(sink.getvalue()))
+    folder.write_bytes(file_name(name, number), memoryview(sink.getvalue()))
     return len(table)
 
 
@@ -104,10 +104,10 @@ class Store:
 
     def _reader(self, file: int) -> Any:
         if file not in self._readers:
-            path = self.folder.file(_file(self.name, file))
+            path = self.folder.file(file_name(self.name, file))
             local = self.folder.is_local
             source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
-            self._readers[file] = pa.ipc.open_file(source)
+            self._readers[file] = pa.ipc.openfile_name(source)
         return self._readers[file]
 
 
@@ -134,5 +134,6 @@ class _Column:
         return bits.view(np.bool_)
 
 
-def _file(name: str, number: int) -> str:
+def file_name(name: str, number: int) -> str:
+    """Of file ``number`` of store ``name``."""
     return f"{name}-{number:05d}.arrow"
