@@ -25,11 +25,11 @@ _KEPT = 256
 """Record batches that a reader of remote files keeps; about 100 MB of common rows."""
 
 
-def writefile_name(folder: Folder, name: str, number: int, columns: dict[str, pa.Array]) -> int:
+def write_file(folder: Folder, name: str, number: int, columns: dict[str, pa.Array]) -> int:
     """Write one file of store ``name``, atomically; returns its rows."""
     table = pa.table(columns)
     sink = pa.BufferOutputStream()
-    with pa.ipc.newfile_name(sink, table.schema) as writer:
+    with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=BATCH)
     folder.write_bytes(file_name(name, number), memoryview(sink.getvalue()))
     return len(table)
@@ -107,7 +107,7 @@ class Store:
             path = self.folder.file(file_name(self.name, file))
             local = self.folder.is_local
             source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
-            self._readers[file] = pa.ipc.openfile_name(source)
+            self._readers[file] = pa.ipc.open_file(source)
         return self._readers[file]
 
 
