@@ -73,7 +73,7 @@ def parallel(trials: Sequence[Trial], names: Sequence[str], logarithmic: Sequenc
             axes.axvline(x, color="#010204", lw=0.8)
             for y, text in _apart(ticks):
                 axes.annotate(text, (x, y), xytext=(4, 0), textcoords="offset points",
-                              va="center", fontsize=8)  # fmt: skip
+                              va="center", fontsize=10)  # fmt: skip
         axes.set_xticks(range(len(axes_of)), [*(_name(n) for n in names), "score"])
         axes.set_yticks([])
         axes.grid(False)
@@ -145,7 +145,7 @@ def plane(first: str, second: str, points: Sequence[tuple[float, float, str, boo
         axes.plot([p[0] for p in ahead], [p[1] for p in ahead], ls=(0, (3, 2)), lw=1, marker="o",
                   ms=6, color=stand_ins[1], label="on the front")  # fmt: skip
         for x, y, text, _ in ahead:
-            axes.annotate(text, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(text, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=10)
         axes.set_xlabel(first)
         axes.set_ylabel(second)
         axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
