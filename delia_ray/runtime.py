@@ -40,6 +40,14 @@ def connect(config: RunConfig) -> None:
     check_fits(config, ray.cluster_resources())
 
 
+def is_inside() -> bool:
+    """Whether this process is a task or an actor, and no driver: it has no connection of its own
+    to give up."""
+    import ray
+
+    return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
+
+
 def disconnect() -> None:
     """Leave the cluster, and end it if this process started it."""
     import ray

@@ -135,7 +135,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
                 fit()
                 break
             except RayActorError:  # Ray Train restarts workers, but nobody its controller
-                if not left:
+                if not left or runtime.is_inside():
                     raise
                 print("Ray Train's controller died; training goes on with another", flush=True)
                 # Its workers' CPUs stay taken as long as this driver is connected.

@@ -59,6 +59,8 @@ def read_sweep(
         )
     if trials is not None:
         tree["trials"] = trials
+    if isinstance(run := tree.get("run"), str | list):  # the recipe may change, the sweep may not
+        tree["run"] = compose([run] if isinstance(run, str) else run)
     settings = checked(Sweep, tree)
     if resume:
         begun(open_storage(settings.storage) / settings.name)

@@ -130,9 +130,9 @@ def _front(sweep: Sweep, searched: Sequence[Record]) -> list[int]:
 
 def overhead(records: Sequence[Record], wall: float, at_once: int, since: float) -> float | None:
     """Wall time over the trials' training and evaluation at the same parallelism, of the trials
-    that began after ``since`` (seconds since the epoch); None where there are none."""
-    own = [r.facts["seconds"] for r in records if r.facts.get("began", 0) >= since]
-    work = sum(s["training"] + s["evaluation"] for s in own)
+    that ended after ``since`` (seconds since the epoch); None where there are none."""
+    own = [r for r in records if r.facts.get("ended", 0) >= since and r.points]
+    work = sum(r.points[-1].costs["seconds"] for r in own)
     return wall * min(at_once, len(own)) / work if work else None
 
 

@@ -92,6 +92,7 @@ class Search:
         for key in keys:  # what an earlier session gave up is tried again
             (self.trials / key).remove(FAILED)
         cpus, gpus, at_once = self.takes()
+        name = uuid.uuid4().hex[:12]
         space = {
             "trials": self.trials.url, "sweep": self.sweep.model_dump_json(),
             "cpus": cpus, "gpus": gpus,
@@ -108,13 +109,16 @@ class Search:
                 trial_name_creator=_name, trial_dirname_creator=_name,
             ),
             run_config=tune.RunConfig(
-                name=uuid.uuid4().hex[:12], storage_path=str(self.run / "tune"), verbose=0,
+                name=name, storage_path=str(self.run / "tune"), verbose=0,
                 callbacks=[Watch(self.trials, self.failed, self.progress, total)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )  # fmt: skip
-        tuner.fit()
+        try:
+            tuner.fit()
+        finally:
+            (self.run / "tune").remove(name)  # all that counts is in the trials' folders
 
     def takes(self) -> tuple[float, float, int]:
         """(CPUs, GPUs) of the process of a trial, and how many run at a time.

@@ -122,9 +122,8 @@ class Work:
     def _end(self) -> Point:
         out = self.plans.folder("finetune")
         if self.alone and not (out / self.arm).exists("curve.parquet"):
-            training = self._train(self.steps)
-            training.finish()
-        self.close()
+            self._train(self.steps).finish()
+        self._training = None
         plans = pipeline.run(self.config, until="evaluate", record=False, here=self.alone)
         out, evaluated = plans.folder("finetune"), plans.folder("evaluate")
         curve = (out / self.arm).read_table("curve.parquet", ["seconds", "tokens"])
@@ -157,14 +156,16 @@ class Work:
         }
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Let go of a training that was not finished."""
+        if self._training is not None:
+            self._training.engine.destroy()
         self._training = None
 
 
 def stop(folder: Folder, step: int) -> None:
     """Note that the scheduler ended a trial at a rung, unless it is done or known."""
     if not folder.exists(DONE) and not folder.exists(STOPPED):
-        folder.write_json(STOPPED, {"step": step})
+        folder.write_json(STOPPED, {"step": step, "ended": time.time()})
 
 
 def rows_of(run: Folder, record: Record) -> dict[str, list[float]]:

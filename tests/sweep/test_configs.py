@@ -49,7 +49,7 @@ def test_what_changes_the_questions_takes_a_pool_for_each_value(make_sweep: Make
     assert upstream(configs) == ["downstream.rows", "synthesize.sampling.temperature"]
     assert len(pools(configs)) == 4
     wide = {"synthesize.sampling.temperature": {"uniform": [0.5, 1.0]}}
-    with pytest.raises(UserError, match="changes what is synthesised.*choice"):
+    with pytest.raises(UserError, match=r"changes what is synthesised.*choice"):
         upstream(Configs(make_sweep(dimensions=wide)))
 
 
@@ -110,10 +110,10 @@ def test_dimensions_are_checked_before_anything_runs(
 
 
 def test_what_cannot_be_is_said(make_sweep: Make) -> None:
-    with pytest.raises(UserError, match="neither in run.arms nor one of"):
+    with pytest.raises(UserError, match=r"neither in run.arms nor one of"):
         Configs(make_sweep(arm="nobody"))
     several = RUN | {"finetune": RUN["finetune"] | {"workers": 2}}
-    with pytest.raises(UserError, match="needs finetune.workers=1"):
+    with pytest.raises(UserError, match=r"needs finetune.workers=1"):
         Configs(make_sweep(run=several, scheduler="asha", rungs=[2]))
     grid = make_sweep(dimensions={"mix.ratio": {"choice": [0, 2, 8]}}, searcher="grid", trials=2)
     with pytest.raises(UserError, match="3 combinations"):

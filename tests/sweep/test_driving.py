@@ -36,7 +36,7 @@ def test_as_many_trials_run_as_fit_and_never_more(
     assert side_by_side(workers, cpus, gpus, there) == expected
 
 
-def test_parts_can_be_done_in_one_process(tmp_path) -> None:  # noqa: ANN001
+def test_parts_can_be_done_in_one_process(tmp_path) -> None:
     kept, told = Folder(str(tmp_path)), []
     kept.write_json("b.json", "kept")
     parts = {name: Part(str.upper, (name,), name) for name in ("a.json", "b.json")}
@@ -79,7 +79,9 @@ def planner() -> Callable[[dict[str, Any]], str | None]:
 def test_what_was_tried_is_not_suggested_again(make_sweep: Make) -> None:
     from delia_ray.sweep.searchers import Guided
 
-    inner = Inner([{"mix.ratio": 0, "finetune.lr": 0.1}] * 3 + [{"mix.ratio": 1, "finetune.lr": 0.1}])
+    inner = Inner(
+        [{"mix.ratio": 0, "finetune.lr": 0.1}] * 3 + [{"mix.ratio": 1, "finetune.lr": 0.1}]
+    )
     own = Guided(inner, make_sweep(), planner())  # type: ignore[arg-type]
     assert own.suggest("one") == {"key": "key1"}
     assert own.suggest("two") == {"key": "key2"}
@@ -104,7 +106,7 @@ def test_a_searcher_that_is_not_installed_is_said_at_once(make_sweep: Make) -> N
     bohb = make_sweep(searcher="bohb", scheduler="hyperband", rungs=[2])
     if importlib.util.find_spec("hpbandster") is not None:
         pytest.skip("hpbandster is installed")
-    with pytest.raises(UserError, match="hpbandster.*pip install.*searcher=random"):
+    with pytest.raises(UserError, match=r"hpbandster.*pip install.*searcher=random"):
         check_installed(bohb)
     check_installed(make_sweep())
 
@@ -127,7 +129,10 @@ def test_optuna_learns_and_goes_on_from_what_is_known(make_sweep: Make, several:
     names = ("adapt", "cost") if several else ("score",)
     goals = {"adapt": {"of": ["sep"]}, "cost": {"of": ["answers"], "goal": "minimise", "weight": 0}}
     own = make_sweep(
-        searcher="optuna", trials=8, dimensions=DIMENSIONS, **({"objectives": goals} if several else {})
+        searcher="optuna",
+        trials=8,
+        dimensions=DIMENSIONS,
+        **({"objectives": goals} if several else {}),
     )
     first: list[Any] = []
     searcher = make_searcher(own, [], lambda p: first.append(p) or str(len(first)))

@@ -17,7 +17,7 @@ def truth(ratio: float) -> float:
     return 0.6 + 0.35 * (1 - math.exp(-math.log2(1 + ratio) / 2))
 
 
-def learn(ratios: list[int], noise: float = 0.01, seed: int = 0):  # noqa: ANN201
+def learn(ratios: list[int], noise: float = 0.01, seed: int = 0):
     random = np.random.default_rng(seed)
     y = [truth(r) + random.normal(0, noise) for r in ratios]
     return fit(inputs([RATIO], [{"mix.ratio": r} for r in ratios]), y, [0.004] * len(y), draws=400)
@@ -99,7 +99,7 @@ def test_equal_scores_do_not_break_it() -> None:
 # --- recommendation -------------------------------------------------------------------------
 
 
-def recommended(budget: float | None, tolerance: float = 0.01):  # noqa: ANN201
+def recommended(budget: float | None, tolerance: float = 0.01):
     return recommend(
         learn(RATIOS * 2), [RATIO], "mix.ratio", {}, largest=520, cost=lambda r: 64 * r,
         budget=budget, tolerance=tolerance, confidence=0.95,

@@ -63,12 +63,12 @@ def test_the_spread_is_that_of_the_suites_mean(make_sweep: Make) -> None:
 
 @pytest.mark.parametrize(
     ("of", "good"),
-    [("mean", True), ("plain", True), ("plain/chrf", True), ("seconds", True), ("plain/bleu", False),
-     ("seps", False)],
+    [
+        ("mean", True), ("plain", True), ("plain/chrf", True), ("seconds", True),
+        ("plain/bleu", False), ("seps", False),
+    ],
 )  # fmt: skip
-def test_objectives_are_checked_before_anything_runs(
-    make_sweep: Make, of: str, good: bool
-) -> None:
+def test_objectives_are_checked_before_anything_runs(make_sweep: Make, of: str, good: bool) -> None:
     sweep = make_sweep(objectives={"a": {"of": [of]}})
     suites = {"plain": ["exact_match", "chrf"], "sep": ["exact_match"]}
     if good:
@@ -167,7 +167,10 @@ def test_a_clear_difference_is_seen_and_none_is_not() -> None:
     assert better.verdict == "better"
     assert better.rows == {"plain": 30, "sep": 30}
     assert 0.3 < better.difference["low"] < better.difference["value"]
-    worse, open_ = confirmed(bad, good, seen, suites, 0.95), confirmed(bad, same, seen, suites, 0.95)
+    worse, open_ = (
+        confirmed(bad, good, seen, suites, 0.95),
+        confirmed(bad, same, seen, suites, 0.95),
+    )
     assert (worse.verdict, open_.verdict) == ("worse", "cannot tell")
 
 

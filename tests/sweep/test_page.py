@@ -45,7 +45,10 @@ def trials(configs: Configs) -> list[Record]:
     found = []
     for number, own in enumerate(configs.planned(), start=1):
         value = 0.3 + 0.05 * number
-        points = [point(2, value / 2, value / 3), point(6, value, 1 - value, 8.0 * own["mix.ratio"])]
+        points = [
+            point(2, value / 2, value / 3),
+            point(6, value, 1 - value, 8.0 * own["mix.ratio"]),
+        ]
         found.append(record(number, parameters=own, points=points))
     found[1] = record(2, "stopped", parameters=found[1].parameters, points=[point(2, 0.1, 0.1)])
     found[2] = record(
@@ -165,7 +168,7 @@ def test_without_a_ratio_there_is_nothing_to_recommend(make_sweep: Callable[...,
 
 
 def test_overhead_is_wall_time_over_work_at_the_same_parallelism() -> None:
-    own = [record(n) for n in (1, 2, 3, 4)]  # 12 seconds of work each
+    own = [record(n) for n in (1, 2, 3, 4)]  # 12 seconds of work each, at step 6
     assert overhead(own, 30.0, 2, since=0) == pytest.approx(30 * 2 / 48)
     assert overhead(own[:1], 15.0, 2, since=0) == pytest.approx(15 / 12)
     assert overhead(own, 30.0, 2, since=200.0) is None  # of an earlier session

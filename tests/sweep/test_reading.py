@@ -36,7 +36,9 @@ def test_a_dimension_on_the_command_line(text: str, kind: str, values: list) -> 
     assert dimension(text) == (text.split("=")[0], {kind: values})
 
 
-@pytest.mark.parametrize("text", ["mix.ratio", "=1", "mix.ratio=", "finetune.lr=log:1", "a=log:x:y"])
+@pytest.mark.parametrize(
+    "text", ["mix.ratio", "=1", "mix.ratio=", "finetune.lr=log:1", "a=log:x:y"]
+)
 def test_a_broken_dimension_is_said(text: str) -> None:
     with pytest.raises(UserError, match="--over"):
         dimension(text)
@@ -75,5 +77,5 @@ def test_a_sweep_goes_on_from_its_folder(make_sweep: Callable[..., Sweep]) -> No
 
 
 def test_nothing_to_sweep_over() -> None:
-    with pytest.raises(UserError, match="--over mix.ratio"):
+    with pytest.raises(UserError, match=r"--over mix.ratio"):
         read_sweep([], [], [], None, False)
