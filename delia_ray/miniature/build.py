@@ -198,7 +198,7 @@ list operations in several answer formats, an invented language, rewording, smal
 test instrument, not a model of real language: real text passes through its tokenizer unharmed,
 but it has no answers to it.
 
-Made by `python -m delia_ray.miniature.build --seed {seed} --steps {steps}{more}`. Each step is a batch
+Made by `python -m delia_ray.miniature.build --seed {seed} --steps {steps}`. Each step is a batch
 of about {batch:,} tokens; the loss is on the last answer of each conversation only.
 
 Exact match of greedy answers on {n} held-out rows per suite. The `sep` suites speak of a format
@@ -229,8 +229,8 @@ def build(
     table = "\n".join(f"| {suite} | {score:.3f} |" for suite, score in scores.items())
     (out / "README.md").write_text(
         CARD.format(
-            parameters=model.num_parameters(), seed=seed, steps=steps, batch=TOKENS_PER_BATCH,
-            n=n_measured, table=table, more="" if size == "default" else f" --size {size}",
+            parameters=model.num_parameters(), seed=seed, batch=TOKENS_PER_BATCH, n=n_measured,
+            steps=f"{steps}" if size == "default" else f"{steps} --size {size}", table=table,
         )
     )  # fmt: skip
     return scores
