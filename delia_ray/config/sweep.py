@@ -118,8 +118,10 @@ class Sweep(Settings):
     searcher: Literal["random", "grid", "optuna", "bohb"] = "random"
     """``random`` spreads trials evenly (a shifted Halton sequence), ``grid`` tries every
     combination of choices, ``optuna`` and ``bohb`` learn from the trials that are done."""
-    scheduler: Literal["none", "asha", "hyperband"] = "none"
-    """``asha`` stops the worse trials at ``rungs``; ``hyperband`` goes with ``searcher: bohb``."""
+    scheduler: Literal["none", "asha", "pbt", "hyperband"] = "none"
+    """``asha`` stops the worse trials at ``rungs``; ``pbt`` goes on there from a copy of a better
+    trial with another ``finetune.lr``, which gives ``finetune.phases``; ``hyperband`` goes with
+    ``searcher: bohb``."""
     trials: int | None = Field(None, ge=1)
     """How many; None for all of a grid."""
     seed: int = Field(0, ge=0)
@@ -160,6 +162,11 @@ class Sweep(Settings):
             raise ValueError(f"scheduler={self.scheduler} decides at rungs; give some")
         if sorted(set(self.rungs)) != self.rungs or (self.rungs and self.rungs[0] < 1):
             raise ValueError(f"rungs must rise from 1 or more, got {self.rungs}")
+        if self.scheduler == "pbt":
+            if "finetune.lr" not in self.dimensions:
+                raise ValueError("scheduler=pbt changes finetune.lr; make it a dimension")
+            if self.searcher not in ("random", "grid"):
+                raise ValueError("scheduler=pbt takes searcher=random or grid")
         if (self.searcher == "bohb") != (self.scheduler == "hyperband"):
             raise ValueError("searcher=bohb and scheduler=hyperband go together")
         if not any(o.weight for o in self.objectives.values()):

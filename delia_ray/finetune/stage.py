@@ -35,8 +35,10 @@ def settings(config: RunConfig) -> dict[str, Any]:
             f"finetune.quantize={own.quantize} needs the package bitsandbytes; install it here and "
             "on the workers, or set finetune.quantize=none"
         )
+    # No phases are the same as none being known of.
+    left_out = NOT_IN_THE_RESULT if own.phases else {*NOT_IN_THE_RESULT, "phases"}
     return {
-        "finetune": own.model_dump(mode="json", exclude=NOT_IN_THE_RESULT),
+        "finetune": own.model_dump(mode="json", exclude=left_out),
         "adapter": None if own.adapter is None else folder_digest(locate_adapter(own.adapter)),
         "special_tokens": config.downstream.special_tokens,
         "arms": {

@@ -131,9 +131,8 @@ class Configs:
         return found
 
     def key(self, config: RunConfig, rungs: bool) -> str:
-        """Names a trial by what it does."""
-        own = config.model_dump(mode="json", exclude=NOT_IN_THE_RESULT)
-        return digest([own, [self.sweep.rungs, self.sweep.rung_rows] if rungs else []])
+        """Names a trial by what it does, see ``key_of``."""
+        return key_of(config, self.sweep if rungs else None)
 
     def _shared(self, parameters: Mapping[str, Any], suites: list[Suite]) -> RunConfig:
         rows = [s.model_dump(mode="json") for s in suites]
@@ -147,6 +146,12 @@ class Configs:
             )
         rows = self.sweep.search_rows or max(1, (suite.rows or 2) // 2)
         return suite.model_copy(update={"rows": min(rows, suite.rows or rows)})
+
+
+def key_of(config: RunConfig, sweep: Sweep | None) -> str:
+    """Names a trial by what it does: its run, and how it is asked at the rungs of ``sweep``."""
+    own = config.model_dump(mode="json", exclude=NOT_IN_THE_RESULT)
+    return digest([own, [sweep.rungs, sweep.rung_rows] if sweep is not None else []])
 
 
 def _with_arms(tree: dict[str, Any]) -> dict[str, Any]:

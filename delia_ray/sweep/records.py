@@ -51,6 +51,8 @@ class Record:
     """Of a failed trial."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Of a finished one: seconds by part, fingerprints of its stages."""
+    parent: str | None = None
+    """Key of the trial that it went on from a copy of."""
 
     @property
     def last(self) -> Point | None:
@@ -64,12 +66,21 @@ def trials_of(run: Folder) -> Folder:
 
 def plan(
     trials: Folder, key: str, number: int, purpose: str, parameters: dict[str, Any],
-    config: RunConfig,
+    config: RunConfig, parent: str | None = None,
 ) -> None:  # fmt: skip
     """Note a trial, unless it is known."""
     if not (trials / key).exists(TRIAL):
-        own = {"number": number, "purpose": purpose, "parameters": parameters}
+        own = {"number": number, "purpose": purpose, "parameters": parameters, "parent": parent}
         (trials / key).write_json(TRIAL, {**own, "config": config.model_dump(mode="json")})
+
+
+def family(trials: Folder, keys: Iterable[str]) -> list[str]:
+    """``keys``, and those of all trials that went on from copies of them."""
+    found = list(keys)
+    parents = {r.key: r.parent for r in read(trials) if r.parent is not None}
+    while new := [k for k, parent in parents.items() if parent in found and k not in found]:
+        found += new
+    return found
 
 
 def read(trials: Folder, keys: Iterable[str] | None = None) -> list[Record]:
@@ -99,5 +110,5 @@ def read_one(folder: Folder, key: str) -> Record:
         error, state = folder.read_json(FAILED)["error"], "failed"
     return Record(
         key, own["number"], own["purpose"], own["parameters"], own["config"], steps, points,
-        state, error, facts,
+        state, error, facts, own.get("parent"),
     )  # fmt: skip

@@ -93,7 +93,7 @@ def _search(configs: Configs, run: Folder, told: Told) -> list[str]:
         if settings.searcher in ("random", "grid"):
             keys = [planner.plan(p) for p in configs.planned()]
             search.planned(keys)
-            return keys
+            return records.family(planner.trials, keys)
         from delia_ray.sweep.searchers import make_searcher
 
         known = planner.known()

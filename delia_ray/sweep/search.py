@@ -15,7 +15,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig, Sweep
 from delia_ray.errors import UserError
 from delia_ray.stage import Progress, silent
-from delia_ray.sweep.records import FAILED, read, trials_of
+from delia_ray.sweep.records import FAILED, family, read, trials_of
 
 _WAITING = 0.01
 """CPUs of a trial that waits for the workers of its training."""
@@ -51,8 +51,16 @@ class Search:
         A failed trial is not tried again in the same search: the death of a process that was
         kept for several trials would count twice, and the trial never start again.
         """
-        self._tune(keys=keys, scheduler=scheduler)
-        self._again(keys, scheduler)
+        self._tune(keys=self._left(keys), scheduler=scheduler)
+        # A population is over with its search; who is left ends on its own.
+        self._again(keys, scheduler and self.sweep.scheduler != "pbt")
+
+    def _left(self, keys: Sequence[str]) -> list[str]:
+        """Of a population those that are not superseded; else all, whose points a scheduler
+        compares the others with."""
+        if self.sweep.scheduler != "pbt":
+            return list(keys)
+        return self._unfinished(keys)
 
     def guided(self, searcher: Any, count: int, keys: Callable[[], Sequence[str]]) -> None:
         """Run ``count`` trials that ``searcher`` suggests; ``keys`` gives all that it planned."""
@@ -71,7 +79,8 @@ class Search:
             (self.trials / key).write_json(FAILED, {"tries": tries, "error": error})
 
     def _unfinished(self, keys: Sequence[str]) -> list[str]:
-        return [r.key for r in read(self.trials, keys) if r.state in ("unfinished", "failed")]
+        known = read(self.trials, family(self.trials, keys))
+        return [r.key for r in known if r.state in ("unfinished", "failed")]
 
     # --- Tune -------------------------------------------------------------------------------
 
@@ -93,12 +102,15 @@ class Search:
             (self.trials / key).remove(FAILED)
         cpus, gpus, at_once = self.takes()
         name = uuid.uuid4().hex[:12]
-        space = {
+        space: dict[str, Any] = {
             "trials": self.trials.url, "sweep": self.sweep.model_dump_json(),
             "cpus": cpus, "gpus": gpus,
         }  # fmt: skip
         if searcher is None:
             space["key"] = tune.grid_search(list(keys))
+        if scheduler and self.sweep.scheduler == "pbt":
+            rates = self._rates(keys)
+            space["lr"] = tune.sample_from(lambda spec: rates[spec.config["key"]])
         tuner = tune.Tuner(
             TrialActor,
             param_space=space,
@@ -119,6 +131,14 @@ class Search:
             tuner.fit()
         finally:
             (self.run / "tune").remove(name)  # all that counts is in the trials' folders
+
+    def _rates(self, keys: Sequence[str]) -> dict[str, float]:
+        """The last learning rate of each trial."""
+        found = {}
+        for record in read(self.trials, keys):
+            own = record.config["finetune"]
+            found[record.key] = own["phases"][-1]["lr"] if own["phases"] else own["lr"]
+        return found
 
     def takes(self) -> tuple[float, float, int]:
         """(CPUs, GPUs) of the process of a trial, and how many run at a time.

@@ -1,6 +1,7 @@
 """Tune's searchers and schedulers by their names in ``Sweep``; what is missing is said at once."""
 
 import importlib.util
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from ray.tune.search import Searcher
 
 from delia_ray.config import Sweep
 from delia_ray.errors import UserError
+from delia_ray.sweep.population import LR, mutations
 from delia_ray.sweep.space import Parameters, as_suggested, suggest, suggested
 from delia_ray.sweep.trial import SCORE, named
 
@@ -81,13 +83,24 @@ def _bohb(sweep: Sweep, points: list[dict[str, Any]]) -> Searcher:
 
 def make_scheduler(sweep: Sweep) -> Any:
     """Decides at rungs; they are counted, so that uneven ones are as good as even ones."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandForBOHB
+    from ray.tune.schedulers import (
+        ASHAScheduler,
+        FIFOScheduler,
+        HyperBandForBOHB,
+        PopulationBasedTraining,
+    )
 
     last = len(sweep.rungs) + 1
     if sweep.scheduler == "asha":
         return ASHAScheduler(
             time_attr="training_iteration", max_t=last, grace_period=1,
             reduction_factor=sweep.reduction,
+        )  # fmt: skip
+    if sweep.scheduler == "pbt":
+        random.seed(sweep.seed)  # it draws from the interpreter's own generator
+        return PopulationBasedTraining(
+            time_attr="training_iteration", perturbation_interval=1, log_config=False,
+            hyperparam_mutations={"lr": mutations(sweep.dimensions[LR])},
         )  # fmt: skip
     if sweep.scheduler == "hyperband":
         return HyperBandForBOHB(

@@ -11,10 +11,11 @@ from ray import tune
 from delia_ray.artifacts import Folder
 from delia_ray.config import Sweep
 from delia_ray.sweep.objectives import score, values
+from delia_ray.sweep.population import branch
 from delia_ray.sweep.work import Work
 
-SCORE, STEP = "score", "step"
-"""Of what is reported: the weighted score, and optimizer steps done."""
+SCORE, STEP, KEY = "score", "step", "trial_key"
+"""Of what is reported: the weighted score, optimizer steps done, and the trial that did them."""
 
 
 def named(objective: str) -> str:
@@ -26,7 +27,7 @@ class TrialActor(tune.Trainable):
     """One trial after the other.
 
     ``config``: ``key`` of the trial, ``trials`` (URL of their folder), ``sweep`` (its settings as
-    JSON), ``cpus`` and ``gpus`` of this process.
+    JSON), ``cpus`` and ``gpus`` of this process, and ``lr`` where a population changes it.
     """
 
     work: Work
@@ -47,20 +48,31 @@ class TrialActor(tune.Trainable):
 
     def _take(self, config: dict[str, Any]) -> None:
         self.sweep = Sweep.model_validate_json(config["sweep"])
-        folder = Folder(config["trials"]) / config["key"]
-        self.work = Work(folder, self.sweep.rungs, self.sweep.rung_rows)
+        self.trials, self.lr = Folder(config["trials"]), config.get("lr")
+        self._open(config["key"])
+
+    def _open(self, key: str) -> None:
+        self.key = key
+        self.work = Work(self.trials / key, self.sweep.rungs, self.sweep.rung_rows)
 
     def step(self) -> dict[str, Any]:
         point, over = self.work.advance()
         found = {named(name): value for name, value in values(self.sweep, point).items()}
-        return {SCORE: score(self.sweep, point), STEP: point.step, "done": over, **found}
+        own = {SCORE: score(self.sweep, point), STEP: point.step, KEY: self.key}
+        return {**own, "done": over, **found}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """What a paused trial goes on from is in its own files."""
-        return {STEP: self.work.at}
+        """Where a paused trial, or a copy of it, goes on; the rest is in its files."""
+        return {STEP: self.work.at, KEY: self.key, "of": self.trial_id}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        self.work.at = checkpoint[STEP] if checkpoint else 0
+        if not checkpoint:
+            return
+        key, step = checkpoint[KEY], checkpoint[STEP]
+        if checkpoint["of"] != self.trial_id:  # of a better trial
+            key = branch(self.trials, self.sweep, key, step, float(self.lr or 0))
+        self._open(key)
+        self.work.at = step
 
     def cleanup(self) -> None:
         self.work.close()

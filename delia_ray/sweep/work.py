@@ -88,7 +88,9 @@ class Work:
             out = self.plans.folder("finetune")
             job = Job(self.config, self.plans.folder("mix"), out)
             prepare(job)
-            kept = Checkpoints(out / "checkpoints", self.config.finetune.keep_checkpoints)
+            # Those of rungs stay: another trial of a population may go on from a copy.
+            keep = self.config.finetune.keep_checkpoints + len(self._rungs)
+            kept = Checkpoints(out / "checkpoints", keep)
             self._training = Training(job, self.arm, kept)
         self._training.advance(until)
         return self._training

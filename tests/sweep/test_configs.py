@@ -128,6 +128,11 @@ def test_what_cannot_be_is_said(make_sweep: Make) -> None:
         ({"scheduler": "asha"}, "decides at rungs"),
         ({"rungs": [4, 2]}, "must rise"),
         ({"searcher": "bohb"}, "go together"),
+        ({"scheduler": "pbt", "rungs": [2], "searcher": "optuna"}, "random or grid"),
+        (
+            {"scheduler": "pbt", "rungs": [2], "dimensions": {"mix.ratio": {"choice": [1, 2]}}},
+            "make it a dimension",
+        ),
         ({"objectives": {"a": {"of": ["seconds"], "weight": 0}}}, "weight above 0"),
         ({"objectives": {"a": {"of": ["seconds", "mean"]}}}, "stands alone"),
         ({"dimensions": {"mix.ratio": {"choice": [1], "when": {"x": 1}}}}, "no dimension"),
