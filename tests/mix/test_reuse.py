@@ -44,7 +44,7 @@ def lay_down(run: Folder, **mix: Any) -> Folder:
     arms = {"delia": {"ratio": mix.pop("ratio", 2)}}
     config = RunConfig.model_validate(
         {
-            "mix": {"ratio": 2, "max_length": 64, **mix}, "arms": arms,
+            "mix": {"ratio": 2, "max_length": 192, **mix}, "arms": arms,
             "finetune": {"steps": 3, "batch_size": 4, "workers": 1},
         }
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_another_ratio_takes_the_tokens_over(inputs: Folder) -> None:
 
 def test_what_changes_the_tokens_is_tokenised_anew(inputs: Folder) -> None:
     lay_down(inputs)
-    assert taken_from(lay_down(inputs, max_length=48)) is None
+    assert taken_from(lay_down(inputs, max_length=160)) is None
     assert taken_from(lay_down(inputs, mosaic=2)) is None
 
 
