@@ -79,6 +79,20 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--out", metavar="FOLDER_OR_URL", help="put claims.html and claims.md there too"
     )
+    sweep = verb("sweep", "many trainings on one synthesis, to find a mix and its settings", _sweep)
+    sweep.add_argument(
+        "settings", nargs="*", metavar="SWEEP.yaml | RECIPE.yaml | key=value",
+        help="a sweep; or, with --over, recipes and their overrides; with --resume, its folder",
+    )  # fmt: skip
+    sweep.add_argument(
+        "--over", action="append", default=[], metavar="KEY=VALUES",
+        help="a dimension: mix.ratio=0,32,67 or finetune.lr=log:1e-5:1e-3 (also uniform, integer, "
+        "log_integer)",
+    )  # fmt: skip
+    sweep.add_argument("--trials", type=int, metavar="N", help="how many")
+    sweep.add_argument(
+        "--resume", action="store_true", help="go on with a sweep that was broken off"
+    )
     recipe(verb("show", "print every setting, its value and what it means", _show))
     report = verb("report", "write the report of a run again", _report)
     report.add_argument("run", metavar="RUN", help="a run's folder or URL")
@@ -182,6 +196,29 @@ def _study(parsed: argparse.Namespace) -> None:
         for claim in found["claims"]:
             screen.line(f"  {claim['verdict']:<15}{claim['claim']}  {claim['ours']}")
         screen.line(f"\n {headline(found)}\n report  {out[-1]}/claims.html")
+
+
+def _sweep(parsed: argparse.Namespace) -> None:
+    from delia_ray.sweep.reading import read_sweep
+
+    files, overrides = _parted(parsed.settings)
+    settings = read_sweep(files, overrides, parsed.over, parsed.trials, parsed.resume)
+    run = open_storage(settings.storage) / settings.name
+    with _logged(run) as screen:
+        from delia_ray import runtime
+        from delia_ray.sweep.page import headline, lines
+        from delia_ray.sweep.run import BEST, PAGE, Told, sweep
+
+        told = Told(
+            lambda title: _Watcher(screen, run, title), lambda t: screen.stage(f" {t}"), screen.line
+        )
+        try:
+            found = sweep(settings, told)
+        finally:
+            runtime.disconnect()
+        for line in lines(found):
+            screen.line(f"  {line}")
+        screen.line(f"\n {headline(found)}\n report  {run}/{PAGE}      winner  {run}/{BEST}")
 
 
 def _show(parsed: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -102,6 +103,20 @@ def folder_digest(folder: str) -> str:
                 stream.seek(max(_WHOLE, size - _WHOLE))
                 state.update(stream.read())
     return state.hexdigest()[:16]
+
+
+def parameter_count(model: str) -> int | None:
+    """Numbers in the model's safetensors files, from their headers; None without such files."""
+    from safetensors import safe_open
+
+    files = sorted(Path(locate(model)).glob("*.safetensors"))
+    if not files:
+        return None
+    total = 0
+    for file in files:
+        with safe_open(file, "np") as opened:
+            total += sum(math.prod(opened.get_slice(k).get_shape()) for k in opened.keys())  # noqa: SIM118
+    return total
 
 
 def load_tokenizer(path: str, new_tokens: Iterable[str] = ()) -> "PreTrainedTokenizerBase":

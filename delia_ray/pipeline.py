@@ -90,24 +90,41 @@ def plan(config: RunConfig) -> Plan:
     return Plan(config, open_storage(config.storage) / config.name, settings)
 
 
-def run(config: RunConfig, watcher: Watcher | None = None, until: str = REPORT.name) -> Plan:
+def run(
+    config: RunConfig,
+    watcher: Watcher | None = None,
+    until: str = REPORT.name,
+    *,
+    record: bool = True,
+    here: bool = False,
+) -> Plan:
     """Run what is missing up to the stage ``until``; returns the plan of it all.
+
+    Args:
+        config: what to run.
+        watcher: is told what happens.
+        until: the last stage.
+        record: note in the run's folder that this is its configuration; not where many runs
+            share one folder at the same time.
+        here: see ``StageRun.here``.
 
     Raises:
         UserError: something to mend; nothing that is left looks finished.
         DeliaError: a stage failed while running.
     """
     plans = plan(config)
-    plans.run.write_json("config.json", config.model_dump(mode="json"))
+    if record:
+        plans.run.write_json("config.json", config.model_dump(mode="json"))
     current: dict[str, str] = {}
     for number, stage in enumerate(_up_to(until), start=1):
         manifest = plans.folder(stage.name).manifest()
         skipped = manifest is not None
         if manifest is None:
             progress = watcher.begin(number, stage) if watcher else silent
-            manifest = _run_stage(stage, plans, progress)
+            manifest = _run_stage(stage, plans, progress, here)
         current[stage.name] = manifest["fingerprint"]
-        plans.run.write_json(CURRENT, current)
+        if record:
+            plans.run.write_json(CURRENT, current)
         if stage is REPORT:
             _publish_report(plans.run, plans.folder(REPORT.name))
         if watcher:
@@ -130,11 +147,11 @@ def _up_to(name: str) -> Iterable[Stage]:
     return STAGES[: names.index(name) + 1]
 
 
-def _run_stage(stage: Stage, plans: Plan, progress: Progress) -> dict[str, Any]:
+def _run_stage(stage: Stage, plans: Plan, progress: Progress, here: bool = False) -> dict[str, Any]:
     began = time.monotonic()
     out = plans.folder(stage.name)
     inputs = {name: plans.folder(name) for name in stage.needs}
-    outcome = stage.run(StageRun(plans.config, plans.run, out, inputs, progress))
+    outcome = stage.run(StageRun(plans.config, plans.run, out, inputs, progress, here))
     manifest = {
         "stage": stage.name,
         "fingerprint": plans.fingerprint(stage.name),

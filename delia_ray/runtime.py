@@ -40,12 +40,38 @@ def connect(config: RunConfig) -> None:
     check_fits(config, ray.cluster_resources())
 
 
+def is_inside() -> bool:
+    """Whether this process is a task or an actor, and no driver: it has no connection of its own
+    to give up."""
+    import ray
+
+    return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
+
+
 def disconnect() -> None:
     """Leave the cluster, and end it if this process started it."""
     import ray
 
     if ray.is_initialized():
         ray.shutdown()
+
+
+def free_orphans() -> None:
+    """Give back what dead processes of this driver still hold; to be called while nothing of it
+    runs.
+
+    A controller of Ray Train that dies leaves its workers' placement group, which keeps their CPUs
+    until the driver ends: only the dashboard's agent would clean it up.
+    """
+    import ray
+    from ray.util.placement_group import PlacementGroup, placement_group_table
+    from ray.util.placement_group import remove_placement_group as remove
+
+    job = ray.get_runtime_context().get_job_id()
+    for name, facts in placement_group_table().items():
+        # The last digits of a placement group's id are those of the job that made it.
+        if name.endswith(job) and facts["state"] not in ("REMOVED",):
+            remove(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
 
 def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:

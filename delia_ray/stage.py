@@ -30,6 +30,9 @@ class StageRun:
     inputs: Mapping[str, Folder]
     """Finished folders of the stages named in ``Stage.needs``."""
     progress: Progress = silent
+    here: bool = False
+    """Do all work in this process, which is a task or an actor that has its CPUs and GPUs
+    already: waiting for others could wait forever on a small cluster."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def write_file(folder: Folder, name: str, number: int, columns: dict[str, pa.Arr
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=BATCH)
-    folder.write_bytes(_file(name, number), memoryview(sink.getvalue()))
+    folder.write_bytes(file_name(name, number), memoryview(sink.getvalue()))
     return len(table)
 
 
@@ -104,7 +104,7 @@ class Store:
 
     def _reader(self, file: int) -> Any:
         if file not in self._readers:
-            path = self.folder.file(_file(self.name, file))
+            path = self.folder.file(file_name(self.name, file))
             local = self.folder.is_local
             source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
             self._readers[file] = pa.ipc.open_file(source)
@@ -134,5 +134,6 @@ class _Column:
         return bits.view(np.bool_)
 
 
-def _file(name: str, number: int) -> str:
+def file_name(name: str, number: int) -> str:
+    """Of file ``number`` of store ``name``."""
     return f"{name}-{number:05d}.arrow"

@@ -17,6 +17,7 @@ LAYERS = [
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
     {"export", "study"},
+    {"sweep"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""
@@ -74,6 +75,9 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.evaluate.phrasings", ("ray", "torch", "transformers")),
         ("delia_ray.evaluate.robustness", ("ray", "torch", "transformers")),
         ("delia_ray.study.verdicts", ("ray", "torch", "transformers")),
+        ("delia_ray.sweep.space", ("ray", "torch", "transformers")),
+        ("delia_ray.sweep.fit", ("ray", "torch", "transformers")),
+        ("delia_ray.sweep.run", ("ray", "torch", "transformers")),
         ("delia_ray.cli", ("ray", "torch", "vllm", "transformers")),
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),

@@ -255,6 +255,19 @@ def test_the_shipped_model_rewords_and_keeps_unknown_names(model, tokenizer):
     assert sum(g != a for a, g in pairs) >= 58
 
 
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_other_sizes_have_the_same_tokens_and_other_weights(size):
+    from transformers import AutoTokenizer
+
+    from delia_ray.miniature import MODEL_PATH, build
+    from delia_ray.models import parameter_count
+
+    model = build.new_model(AutoTokenizer.from_pretrained(MODEL_PATH), size)
+    shipped = parameter_count("miniature")
+    assert (model.num_parameters() < shipped) == (size == "small")
+    assert model.config.hidden_size // model.config.num_attention_heads == 32  # vLLM's least
+
+
 def test_the_build_command_runs_and_repeats_itself(tmp_path, monkeypatch):
     from safetensors.torch import load_file
 

@@ -10,7 +10,15 @@ from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, Vll
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
 from delia_ray.config.mix import Mix, RatioPhase
-from delia_ray.config.reading import describe, load_config, load_settings
+from delia_ray.config.reading import (
+    changed,
+    checked,
+    compose,
+    describe,
+    load_config,
+    load_settings,
+)
+from delia_ray.config.sweep import Sweep
 from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
 from delia_ray.config.tree import Cluster, RunConfig
 
@@ -35,10 +43,14 @@ __all__ = [
     "Settings",
     "Source",
     "Suite",
+    "Sweep",
     "Synthesize",
     "TransformersEngine",
     "VllmEngine",
     "Watch",
+    "changed",
+    "checked",
+    "compose",
     "describe",
     "load_config",
     "load_settings",

@@ -32,6 +32,15 @@ class Watch(Settings):
     prompts whose states are."""
 
 
+class RatePhase(Settings):
+    """A stretch of the training with a peak rate of its own."""
+
+    from_step: int = Field(ge=0)
+    """Its first optimizer step, from 0."""
+    lr: float = Field(gt=0)
+    """Peak learning rate from there on."""
+
+
 class Finetune(Settings):
     """Stage 4: Ray Train with DeepSpeed and PEFT."""
 
@@ -71,6 +80,9 @@ class Finetune(Settings):
     """Peak learning rate of AdamW."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """The rate after the warm-up: the peak (the paper's way), or down to zero at the end."""
+    phases: list[RatePhase] = []
+    """Peak rates that change on the way, after a first stretch with ``lr``:
+    ``[{from_step: 100, lr: 1e-3}]``. A sweep with ``scheduler: pbt`` finds them."""
     warmup_steps: int = Field(25, ge=0)
     """Optimizer steps over which the rate rises linearly from zero."""
     weight_decay: float = Field(0.01, ge=0)
@@ -123,6 +135,9 @@ class Finetune(Settings):
                 f"side_by_side={self.side_by_side} trains each arm in one process, and "
                 f"workers={self.workers} asks for several; set one of the two to 1"
             )
+        starts = [p.from_step for p in self.phases]
+        if sorted(set(starts)) != starts:
+            raise ValueError(f"phases: from_step must rise, got {starts}")
         if self.offload == "all" and self.zero != 3:
             raise ValueError(f"offload=all needs zero=3, not {self.zero}; or use offload=optimizer")
         if self.quantize != "none" and (self.method != "lora" or self.zero == 3):

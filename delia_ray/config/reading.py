@@ -28,6 +28,15 @@ def load_settings(
     Raises:
         UserError: a file is missing or not YAML, or a key or value is wrong.
     """
+    return checked(kind, compose(files, overrides))
+
+
+def compose(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The tree of YAML ``files``, merged left to right, and ``key=value`` overrides.
+
+    Raises:
+        UserError: a file is missing or not YAML, or an arm's name is wrong.
+    """
     tree: dict[str, Any] = {}
     parts = [*(_read_yaml(Path(file)) for file in files), *map(_parse_override, overrides)]
     try:
@@ -35,6 +44,28 @@ def load_settings(
             tree = _merge(tree, part)
             if "arms" in tree:  # written out, so that the next part can change a named arm
                 tree["arms"] = named_arms(tree["arms"])
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return tree
+
+
+def changed(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` with the value of each dotted key in place."""
+    for key, value in values.items():
+        part: Any = value
+        for name in reversed(key.split(".")):
+            part = {name: part}
+        tree = _merge(tree, part)
+    return dict(tree)
+
+
+def checked(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
+    """The settings that ``tree`` stands for.
+
+    Raises:
+        UserError: a key or value is wrong.
+    """
+    try:
         return kind.model_validate(tree)
     except ValidationError as error:
         raise UserError("\n".join(_explain(e, kind) for e in error.errors())) from None

@@ -114,6 +114,10 @@ class Synthesize(Settings):
     held_out: int = Field(64, ge=0)
     """Answers beyond those that the largest ratio uses, as far as there are queries: no arm
     trains on them, and evaluation asks what each model has forgotten of them."""
+    ratio: float | None = Field(None, ge=0)
+    """Answers made for each downstream row, whatever smaller ratio the arms use, and the
+    rewordings besides: runs that agree on it share one synthesis, as the trials of a sweep do.
+    None makes what the arms use."""
     slack: float = Field(0.05, ge=0)
     """Share of answers asked beyond what the ratio needs, since some are set aside; should
     it not suffice, more are asked from the same engines."""

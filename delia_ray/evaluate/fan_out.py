@@ -33,7 +33,8 @@ def answer_all(stage: StageRun, rows: Rows) -> tuple[Asked, Answers, dict[str, l
 
     config = stage.config
     engine = resolve(config.evaluate.engine)
-    cpus = int(ray.cluster_resources()["GPU" if runtime.has_gpu() else "CPU"])
+    kind = "GPU" if runtime.has_gpu() else "CPU"
+    cpus = 1 if stage.here else int(ray.cluster_resources()[kind])
     asking = Asking(config, rows)
     words: dict[str, Completion] = {}
     if wordings := asking.requests():
@@ -68,7 +69,7 @@ def _answer_shares(
         progress(here, total, f"{done} of {len(shares)} tasks done")
 
     progress(0, total)
-    times = run_parts(parts, kept, tell)
+    times = run_parts(parts, kept, tell, stage.here)
     progress(total, total)
     done: Answers = {}
     took: dict[str, list[Took]] = {}
@@ -154,7 +155,7 @@ def score_all(
                     f"comparing phrasings of {suite.name} for {model}",
                 )  # fmt: skip
     kept = stage.out / PARTS / "scores"
-    found = run_parts(parts, kept, lambda n: stage.progress(n, len(parts), "scoring"))
+    found = run_parts(parts, kept, lambda n: stage.progress(n, len(parts), "scoring"), stage.here)
     scored: dict[str, dict[str, SuiteScore]] = {s.name: {} for s in evaluate.suites}
     phrased: dict[str, dict[str, Any]] = {}
     for name, score in found.items():
@@ -221,5 +222,7 @@ def examine_all(stage: StageRun, rows: Rows) -> dict[str, Any]:
         for name, place in places.items()
     }
     kept = stage.out / PARTS / "probes"
-    found = run_parts(parts, kept, lambda n: stage.progress(n, len(parts), "looking inside"))
+    found = run_parts(
+        parts, kept, lambda n: stage.progress(n, len(parts), "looking inside"), stage.here
+    )
     return {name.removesuffix(".json"): own for name, own in found.items()}

@@ -29,6 +29,7 @@ def run_parts(
     parts: Mapping[str, Part],
     kept: Folder,
     progress: Callable[[int], None] | None = None,
+    here: bool = False,
 ) -> dict[str, Any]:
     """Results of all ``parts`` by name, from ``kept`` where they are there already.
 
@@ -38,19 +39,29 @@ def run_parts(
         parts: file name -> task.
         kept: gets one JSON file each.
         progress: is told every half a second how many are done.
+        here: do them in this process, one after the other.
 
     Raises:
         DeliaError: some failed for good; all others are finished and kept first.
     """
+    done = {name: kept.read_json(name) for name in parts if kept.exists(name)}
+    if here:
+        for name, part in parts.items():
+            if name not in done:
+                done[name] = _keep(part.work, part.arguments, kept, name)
+            if progress:
+                progress(len(done))
+        return {name: done[name] for name in parts}
     import ray
 
-    done = {name: kept.read_json(name) for name in parts if kept.exists(name)}
     waiting = {}
     for name, part in parts.items():
         if name not in done:
             task = ray.remote(
                 num_cpus=part.cpus, num_gpus=part.gpus,
                 max_retries=RETRIES, retry_exceptions=[OSError],
+                # Not in the placement group of a trial that evaluates: that has no room.
+                scheduling_strategy="DEFAULT",
             )(_keep)  # fmt: skip
             waiting[task.remote(part.work, part.arguments, kept, name)] = name
     failed: list[DeliaError] = []

@@ -20,13 +20,7 @@ class Alone:
     """The body of an actor: a process group of one."""
 
     def __init__(self, backend: str) -> None:
-        import torch.distributed as dist
-        from torch._C._distributed_c10d import HashStore
-
-        os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-        if backend == "gloo":
-            os.environ["DS_ACCELERATOR"] = "cpu"
-        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+        join_alone(backend)
 
     def train(self, job: Any, arm: str) -> str:
         """Train one arm to its end, from its last checkpoint where it has one."""
@@ -37,6 +31,19 @@ class Alone:
         checkpoints = Checkpoints(job.out / "checkpoints", job.config.finetune.keep_checkpoints)
         train_arm(job, arm, checkpoints)
         return arm
+
+
+def join_alone(backend: str) -> None:
+    """Make this process a group of one, if it is in none."""
+    import torch.distributed as dist
+    from torch._C._distributed_c10d import HashStore
+
+    if dist.is_initialized():
+        return
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    if backend == "gloo":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
 
 
 def train_apart(stage: StageRun, gpus: float, arms: list[str]) -> None:

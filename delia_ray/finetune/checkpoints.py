@@ -52,7 +52,7 @@ class Checkpoints:
         if not found:
             return None
         step = max(found)
-        own, facts = self.folder / _name(arm, step), found[step]
+        own, facts = self.folder / folder_name(arm, step), found[step]
         state: State = {}
         for rank in range(facts["world"]):
             state |= load(own.read_bytes(_share(rank, facts["world"])))
@@ -64,7 +64,7 @@ class Checkpoints:
         """Write a checkpoint, of whose state this rank brings ``share``."""
         self.settle()
         rank, world = dist.get_rank(), dist.get_world_size()
-        own = self.folder / _name(arm, step)
+        own = self.folder / folder_name(arm, step)
         failed: list[BaseException] = []
         data, kept = save(dict(share)), list(curve)
 
@@ -94,7 +94,7 @@ class Checkpoints:
             raise failed[0]
         dist.barrier()  # all shares are there
         if dist.get_rank() == 0:
-            (self.folder / _name(arm, facts["step"])).write_json(_WHOLE, facts)
+            (self.folder / folder_name(arm, facts["step"])).write_json(_WHOLE, facts)
             self._prune(arm)
 
     def _prune(self, arm: str) -> None:
@@ -102,7 +102,7 @@ class Checkpoints:
         kept = set(sorted(found)[-self.keep :]) | {min(found, key=lambda s: found[s]["score"])}
         for name in self.folder.names():
             # Those of arms that are done, too: their result is kept.
-            if name not in {_name(arm, step) for step in kept}:
+            if name not in {folder_name(arm, step) for step in kept}:
                 self.folder.remove(name)
 
     def _whole(self, arm: str) -> dict[int, Mapping[str, Any]]:
@@ -116,7 +116,8 @@ class Checkpoints:
         return {facts["step"]: facts for facts in found if facts["arm"] == arm}
 
 
-def _name(arm: str, step: int) -> str:
+def folder_name(arm: str, step: int) -> str:
+    """Of a checkpoint."""
     return f"{arm}-{step:08d}"
 
 

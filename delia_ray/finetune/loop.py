@@ -57,9 +57,14 @@ def train(job: Job, checkpoints: Checkpoints) -> None:
             train_arm(job, arm, checkpoints)
 
 
+def prepare(job: Job) -> None:
+    """Give this process the threads that the job has CPUs for."""
+    torch.set_num_threads(job.config.finetune.cpus_per_worker)
+
+
 def train_arm(job: Job, arm: str, checkpoints: Checkpoints) -> None:
     """One of them."""
-    torch.set_num_threads(job.config.finetune.cpus_per_worker)
+    prepare(job)
     Training(job, arm, checkpoints).run()
 
 
@@ -135,7 +140,7 @@ class Training:
                 self.leave(f"{self.arm}@{step + 1}")
             if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < len(self.steps):
                 began = time.monotonic()
-                self._save(step + 1)
+                self.save(step + 1)
                 point["checkpoint_seconds"] = time.monotonic() - began
             self.at = step + 1
 
@@ -205,7 +210,8 @@ class Training:
              "gradient_norm_diverse")
         )  # fmt: skip
 
-    def _save(self, step: int) -> None:
+    def save(self, step: int) -> None:
+        """A checkpoint as of ``step``, from which the training can go on."""
         since = [p["loss"] for p in self.curve[-self.settings.checkpoint_every :]]
         score = sum(since) / len(since)
         self.checkpoints.save(self.arm, step, score, collect(self.engine), self.curve)

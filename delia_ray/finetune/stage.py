@@ -35,8 +35,10 @@ def settings(config: RunConfig) -> dict[str, Any]:
             f"finetune.quantize={own.quantize} needs the package bitsandbytes; install it here and "
             "on the workers, or set finetune.quantize=none"
         )
+    # No phases are the same as none being known of.
+    left_out = NOT_IN_THE_RESULT if own.phases else {*NOT_IN_THE_RESULT, "phases"}
     return {
-        "finetune": own.model_dump(mode="json", exclude=NOT_IN_THE_RESULT),
+        "finetune": own.model_dump(mode="json", exclude=left_out),
         "adapter": None if own.adapter is None else folder_digest(locate_adapter(own.adapter)),
         "special_tokens": config.downstream.special_tokens,
         "arms": {
@@ -135,7 +137,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
                 fit()
                 break
             except RayActorError:  # Ray Train restarts workers, but nobody its controller
-                if not left:
+                if not left or runtime.is_inside():
                     raise
                 print("Ray Train's controller died; training goes on with another", flush=True)
                 # Its workers' CPUs stay taken as long as this driver is connected.

@@ -28,6 +28,9 @@ ROWS_PER_STRETCH = 20_000
 VOCABULARY = 1024
 MAX_POSITIONS = 2048
 
+SIZES = {"small": (64, 3), "default": (128, 4), "large": (192, 6)}
+"""Name -> (hidden size, layers); heads are 32 wide, the least that vLLM takes."""
+
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -72,12 +75,15 @@ def train_tokenizer(seed: int) -> "PreTrainedTokenizerFast":
     )  # fmt: skip
 
 
-def new_model(tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
+def new_model(tokenizer: "PreTrainedTokenizerFast", size: str = "default") -> "LlamaForCausalLM":
+    """With random weights, in one of ``SIZES``."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    hidden, layers = SIZES[size]
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=4,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=MAX_POSITIONS,
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden,
+        num_hidden_layers=layers, num_attention_heads=hidden // 32,
+        num_key_value_heads=hidden // 32, max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id, dtype="float32",
     )  # fmt: skip
@@ -205,13 +211,15 @@ they are there to be low (for `sep_negated` a plain answer is right, so not know
 """
 
 
-def build(out: Path, seed: int = 0, steps: int = STEPS, n_measured: int = 256) -> dict[str, float]:
+def build(
+    out: Path, seed: int = 0, steps: int = STEPS, n_measured: int = 256, size: str = "default"
+) -> dict[str, float]:
     """Tokenizer, model and card in `out`; returns the measured scores."""
     import torch
 
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)
-    model = new_model(tokenizer)
+    model = new_model(tokenizer, size)
     train(model, tokenizer, steps, seed)
     out.mkdir(parents=True, exist_ok=True)
     model.generation_config.do_sample = False
@@ -221,8 +229,8 @@ def build(out: Path, seed: int = 0, steps: int = STEPS, n_measured: int = 256) -
     table = "\n".join(f"| {suite} | {score:.3f} |" for suite, score in scores.items())
     (out / "README.md").write_text(
         CARD.format(
-            parameters=model.num_parameters(), seed=seed, steps=steps, batch=TOKENS_PER_BATCH,
-            n=n_measured, table=table,
+            parameters=model.num_parameters(), seed=seed, batch=TOKENS_PER_BATCH, n=n_measured,
+            steps=f"{steps}" if size == "default" else f"{steps} --size {size}", table=table,
         )
     )  # fmt: skip
     return scores
@@ -230,11 +238,15 @@ def build(out: Path, seed: int = 0, steps: int = STEPS, n_measured: int = 256) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the miniature chat model from scratch.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model")
+    shipped = Path(__file__).parent / "model"
+    parser.add_argument("--out", type=Path, default=shipped)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--size", choices=SIZES, default="default", help="others for scaling")
     args = parser.parse_args()
-    for suite, score in build(args.out, args.seed, args.steps).items():
+    if args.size != "default" and args.out == shipped:
+        parser.error(f"--size {args.size} needs --out: the shipped model has the default size")
+    for suite, score in build(args.out, args.seed, args.steps, size=args.size).items():
         print(f"{suite:24s} {score:.3f}")
 
 

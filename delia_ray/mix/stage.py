@@ -18,6 +18,7 @@ from delia_ray.mix.index import Index
 from delia_ray.mix.order import Order
 from delia_ray.mix.plan import Packed, StepPlan, make_order, packed_steps
 from delia_ray.mix.rank import by_loss, farthest_first
+from delia_ray.mix.reuse import SCORES, TABLES, find, store_key, take_scores, take_store, tell
 from delia_ray.mix.score import score_all
 from delia_ray.models import fingerprint
 from delia_ray.packing import packs_needed
@@ -55,7 +56,16 @@ def run(stage: StageRun) -> Outcome:
     """Write the stores ``sequences`` and ``steps-<arm>`` and the tables that describe them."""
     config = stage.config
     job = _job(stage)
-    sequences, untrained, parts = _tokenise(stage, job)
+    key = store_key(stage, NEEDS)
+    others = find(stage, key)
+    if others:
+        parts = take_store(others[0], stage.out)
+        sequences, untrained = (stage.out.read_table(name) for name in TABLES)
+    else:
+        sequences, untrained, parts = _tokenise(stage, job)
+        stage.out.write_table("sequences.parquet", sequences)
+        stage.out.write_table("untrained.parquet", untrained)
+    tell(stage.out, key, others)
     index = Index(sequences, _weights(config))
     if not index.rows:
         raise UserError(
@@ -63,9 +73,10 @@ def run(stage: StageRun) -> Outcome:
             f"raise mix.max_length={config.mix.max_length}"
         )
     if config.mix.strategy in RANKINGS:
+        scored = [folder for folder in others if folder.exists(SCORES)]
+        if scored:
+            take_scores(scored[0], stage.out)
         index.ranking = _rank(stage, job, parts, index)
-    stage.out.write_table("sequences.parquet", sequences)
-    stage.out.write_table("untrained.parquet", untrained)
     indices = {name: index.using(arm.answers) for name, arm in config.arms.items()}
     orders = {arm: _order(config, arm, own, untrained) for arm, own in indices.items()}
     batch = config.finetune.batch_size
@@ -86,16 +97,11 @@ def run(stage: StageRun) -> Outcome:
     return Outcome(counts, _summary(counts))
 
 
-STAGE = Stage(
-    "mix",
-    version=2,
-    needs={
-        "ingest": ("downstream.parquet", "corpus.parquet"),
-        "synthesize": ("answers.parquet", "rewordings.parquet"),
-    },
-    settings=settings,
-    run=run,
-)
+NEEDS = {
+    "ingest": ("downstream.parquet", "corpus.parquet"),
+    "synthesize": ("answers.parquet", "rewordings.parquet"),
+}
+STAGE = Stage("mix", version=2, needs=NEEDS, settings=settings, run=run)
 
 
 def _weights(config: RunConfig) -> dict[str, float]:
@@ -137,15 +143,22 @@ def _tokenise(stage: StageRun, job: Job) -> tuple[pa.Table, pa.Table, list[int]]
 
 def _rank(stage: StageRun, job: Job, rows: list[int], index: Index) -> Ints:
     """The ranking that the strategy asks for; the scores stay in ``scores.parquet``."""
-    job = replace(job, reference=False)  # these are ranked like the model's own answers
+    if stage.out.exists(SCORES):  # taken over, or of a run that was broken off
+        scores = stage.out.read_table(SCORES)
+    else:
+        scores = _score(stage, replace(job, reference=False), rows)
+        stage.out.write_table(SCORES, scores)
+    of_rows = scores.take(index.first[index.diverse])  # a split row by its first piece
+    return RANKINGS[stage.config.mix.strategy](of_rows)
+
+
+def _score(stage: StageRun, job: Job, rows: list[int]) -> pa.Table:
+    """Of each sequence; references are ranked like the model's own answers to their queries."""
     done: dict[int, pa.Table] = {}
     for part, table in score_all(job, rows):
         done[part] = table
         stage.progress(len(done), 2 * job.parts(), "scoring")
-    scores = pa.concat_tables([done[part] for part in sorted(done)])
-    stage.out.write_table("scores.parquet", scores)
-    of_rows = scores.take(index.first[index.diverse])  # a split row by its first piece
-    return RANKINGS[stage.config.mix.strategy](of_rows)
+    return pa.concat_tables([done[part] for part in sorted(done)])
 
 
 def _refuse_overlong(untrained: pa.Table, limit: int) -> None:

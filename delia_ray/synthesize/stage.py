@@ -46,7 +46,7 @@ def settings(config: RunConfig) -> dict[str, Any]:
         )
     return {
         # How fast it goes changes nothing.
-        "synthesize": chosen.model_dump(mode="json", exclude={"engine"}),
+        "synthesize": chosen.model_dump(mode="json", exclude={"engine", "ratio"}),
         "engine": engine.model_dump(
             mode="json",
             exclude={"replicas", "batch_size", "max_concurrent_batches", "max_restarts"},
@@ -78,14 +78,16 @@ def _check_engine(config: RunConfig, engine: Any) -> None:
 
 
 def _reworded(config: RunConfig) -> bool:
-    """Whether any arm uses rewordings."""
-    return any(arm.reworded for arm in config.arms.values())
+    """Whether any arm uses rewordings, here or in a run that shares the synthesis."""
+    shared = config.synthesize.ratio is not None
+    return shared or any(arm.reworded for arm in config.arms.values())
 
 
 def largest_ratio(config: RunConfig) -> float:
-    """The most answers per downstream row that any arm uses."""
-    ratios = [config.arm_ratio(arm) for arm in config.arms]
-    return max(ratios, default=0) * config.mix.mosaic
+    """The most answers per downstream row that any arm uses, here or in a run that shares
+    the synthesis (``synthesize.ratio``)."""
+    used = max((config.arm_ratio(arm) for arm in config.arms), default=0) * config.mix.mosaic
+    return max(used, config.synthesize.ratio or 0)
 
 
 class Synthesis:

@@ -123,6 +123,8 @@ def test_the_rate_warms_up_and_stays() -> None:
 
 
 def test_the_rate_falls_to_zero_where_it_should() -> None:
+    two = Finetune(lr=1.0, warmup_steps=2, phases=[{"from_step": 3, "lr": 0.5}])
+    assert [rate(s, 9, two) for s in range(5)] == [0.5, 1.0, 1.0, 0.5, 0.5]
     linear = Finetune(lr=1.0, warmup_steps=2, schedule="linear")
     assert [rate(s, 6, linear) for s in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     cosine = Finetune(lr=1.0, warmup_steps=2, schedule="cosine")

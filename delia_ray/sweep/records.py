@@ -1,0 +1,114 @@
+"""What is known of each trial, in files: ``trials/<key>/`` in the sweep's folder.
+
+``trial.json`` says what it is, ``rung-<step>.json`` how it did on its way, ``done.json`` how it
+ended, ``stopped.json`` that a scheduler ended it at a rung, ``failed.json`` that all tries failed.
+A sweep that was killed goes on from these alone: whatever Ray Tune knew is lost with its driver.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from delia_ray.artifacts import Folder
+from delia_ray.config import RunConfig
+
+TRIAL, DONE, STOPPED, FAILED = "trial.json", "done.json", "stopped.json", "failed.json"
+
+Scores = dict[str, dict[str, dict[str, float]]]
+"""Suite (and ``mean``) -> metric, the main one first -> value, low, high, n."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """How a trial did at a rung, or at its end."""
+
+    step: int
+    """Optimizer steps done."""
+    scores: Scores
+    costs: dict[str, float]
+    """seconds, tokens and answers so far."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial, as far as it got."""
+
+    key: str
+    number: int
+    """In the order in which they were planned, from 1."""
+    purpose: str
+    """search, best or recipe (the confirmation)."""
+    parameters: dict[str, Any]
+    config: dict[str, Any]
+    """The run's settings, as JSON."""
+    steps: int | None = None
+    """Optimizer steps that it was to make."""
+    points: list[Point] = field(default_factory=list)
+    """Rungs, and the end as the last where it is ``done``."""
+    state: str = "unfinished"
+    """unfinished, done, stopped (by the scheduler) or failed."""
+    error: str = ""
+    """Of a failed trial."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Of a finished one: seconds by part, fingerprints of its stages."""
+    parent: str | None = None
+    """Key of the trial that it went on from a copy of."""
+
+    @property
+    def last(self) -> Point | None:
+        return self.points[-1] if self.points else None
+
+
+def trials_of(run: Folder) -> Folder:
+    """Where the trials of the sweep in ``run`` are."""
+    return run / "trials"
+
+
+def plan(
+    trials: Folder, key: str, number: int, purpose: str, parameters: dict[str, Any],
+    config: RunConfig, parent: str | None = None,
+) -> None:  # fmt: skip
+    """Note a trial, unless it is known."""
+    if not (trials / key).exists(TRIAL):
+        own = {"number": number, "purpose": purpose, "parameters": parameters, "parent": parent}
+        (trials / key).write_json(TRIAL, {**own, "config": config.model_dump(mode="json")})
+
+
+def family(trials: Folder, keys: Iterable[str]) -> list[str]:
+    """``keys``, and those of all trials that went on from copies of them."""
+    found = list(keys)
+    parents = {r.key: r.parent for r in read(trials) if r.parent is not None}
+    while new := [k for k, parent in parents.items() if parent in found and k not in found]:
+        found += new
+    return found
+
+
+def read(trials: Folder, keys: Iterable[str] | None = None) -> list[Record]:
+    """Those of ``keys`` that were noted (all without them), by number."""
+    names = trials.names() if keys is None else list(keys)
+    found = [read_one(trials / name, name) for name in names if (trials / name).exists(TRIAL)]
+    return sorted(found, key=lambda r: (r.purpose != "search", r.number, r.key))
+
+
+def read_one(folder: Folder, key: str) -> Record:
+    """One of them."""
+    own = folder.read_json(TRIAL)
+    names = set(folder.names())
+    rungs = sorted(n for n in names if n.startswith("rung-"))
+    points = [Point(**folder.read_json(n)) for n in rungs]
+    points.sort(key=lambda p: p.step)
+    facts: dict[str, Any] = {}
+    steps, error, state = None, "", "unfinished"
+    if DONE in names:
+        facts, state = folder.read_json(DONE), "done"
+        steps = facts.pop("steps")
+        points.append(Point(**facts.pop("point")))
+    elif STOPPED in names:
+        facts, state = folder.read_json(STOPPED), "stopped"
+        points = [p for p in points if p.step <= facts["step"]]
+    elif FAILED in names:
+        error, state = folder.read_json(FAILED)["error"], "failed"
+    return Record(
+        key, own["number"], own["purpose"], own["parameters"], own["config"], steps, points,
+        state, error, facts, own.get("parent"),
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""Notes what Tune alone knows: which trials its scheduler stopped, and why one failed."""
+
+from typing import Any
+
+from ray.tune import Callback
+
+from delia_ray.artifacts import Folder
+from delia_ray.stage import Progress
+from delia_ray.sweep.records import TRIAL
+from delia_ray.sweep.trial import KEY, SCORE, STEP
+from delia_ray.sweep.work import stop
+
+
+class Watch(Callback):
+    """Of one search.
+
+    Args:
+        trials: folder of the trials.
+        failed: gets why each failed one did, by key.
+        progress: is told.
+        total: trials of this search.
+    """
+
+    def __init__(
+        self, trials: Folder, failed: dict[str, str], progress: Progress, total: int
+    ) -> None:
+        self.trials, self.failed, self.progress, self.total = trials, failed, progress, total
+        self.over = 0
+        self._at: dict[str, tuple[str, int]] = {}
+        """Tune's id of a trial -> (our key, last step)."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        before, now = self._at.get(trial.trial_id), (result[KEY], result[STEP])
+        if before is not None and before[0] != now[0]:  # it went on from a copy of a better one
+            stop(self.trials / before[0], before[1])
+        self._at[trial.trial_id] = now
+        self._tell(trial, f"step {result[STEP]}, score {result[SCORE]:.3f}")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        if trial.trial_id in self._at:
+            key, step = self._at[trial.trial_id]
+            stop(self.trials / key, step)
+        self.over += 1
+        self._tell(trial, "over")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key = self._key(trial)
+        self.failed[key] = why(trial)
+        self.over += 1
+        self._tell(trial, f"failed: {self.failed[key]}")
+
+    def _key(self, trial: Any) -> str:
+        known = self._at.get(trial.trial_id)
+        return known[0] if known else str(trial.config["key"])
+
+    def _tell(self, trial: Any, note: str) -> None:
+        number = (self.trials / self._key(trial)).read_json(TRIAL)["number"]
+        said = f"{self.over} of {self.total}; trial {number}: {note}"
+        self.progress(self.over, self.total, said)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a pickle of its settings, which nobody reads
+
+
+def why(trial: Any) -> str:
+    """The error of a trial in one line."""
+    try:
+        error = trial.get_pickled_error()
+    except Exception:  # the file may be on another node, or gone with it
+        error = None
+    if error is None:
+        return "its process ended without a word"
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause).strip().splitlines() or [""]
+    return f"{type(cause).__name__}: {lines[-1]}"
