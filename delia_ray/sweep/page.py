@@ -169,11 +169,8 @@ def drawings(
     names = list(result["design"]["dimensions"])
     log = [n for n in names if _LOG in result["design"]["dimensions"][n] or "ratio" in n]
     scores = {t["number"]: t["score"] for t in done}
-    loss = [
-        (scores[c["number"]], c["loss"])
-        for c in result["curves"]
-        if c["loss"] and c["number"] in scores
-    ]
+    own = [c for c in result["curves"] if c["number"] in scores]
+    loss = [(scores[c["number"]], c["loss"]) for c in own if c["loss"]]
     rungs = [
         (c["score"][-1][1], c["score"])
         for c in result["curves"]

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delia_ray.artifacts import Folder
@@ -83,6 +83,7 @@ def test_objectives_are_checked_before_anything_runs(make_sweep: Make, of: str, 
 ROWS = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_the_front_is_what_nobody_dominates(rows: list[tuple[int, ...]]) -> None:
     up = (True, False, True)

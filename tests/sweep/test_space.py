@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delia_ray.config.sweep import Dimension
@@ -72,6 +72,7 @@ def test_conditions_in_a_circle_are_refused() -> None:
         in_order(space)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["uniform", "log", "integer", "log_integer"]),
     st.integers(1, 50), st.integers(1, 50), st.floats(0, 1, exclude_max=True),
@@ -129,7 +130,7 @@ def test_optuna_is_asked_for_what_counts_only(first: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("own", "said"),
     [
         ({}, "exactly one"),
         ({"choice": [1], "log": [1, 2]}, "exactly one"),
@@ -138,6 +139,6 @@ def test_optuna_is_asked_for_what_counts_only(first: bool) -> None:
         ({"log": [0, 1]}, "above 0"),
     ],
 )
-def test_a_dimension_has_one_kind_that_makes_sense(settings: dict, said: str) -> None:
+def test_a_dimension_has_one_kind_that_makes_sense(own: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Dimension.model_validate(settings)
+        Dimension.model_validate(own)
