@@ -12,6 +12,7 @@ from typing import Any
 from delia_ray import __doc__ as story
 from delia_ray import __version__
 from delia_ray.artifacts import Folder, open_storage
+from delia_ray.cluster_verbs import add_verbs
 from delia_ray.config import RunConfig, describe, load_config, load_settings
 from delia_ray.console import Screen, chatter_to, clock
 from delia_ray.errors import DeliaError, UserError
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--push", default="", metavar="HUB_REPO", help="also upload it to the Hugging Face hub"
     )
     export.add_argument("--private", action="store_true", help="the repository must be private")
+    add_verbs(verb, recipe, _load)
     return parser
 
 

@@ -16,7 +16,8 @@ LAYERS = [
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
-    {"export", "study"},
+    {"export", "study", "k8s"},
+    {"cluster_verbs"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""
@@ -77,6 +78,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.cli", ("ray", "torch", "vllm", "transformers")),
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),
+        ("delia_ray.k8s.render", ("ray", "torch", "transformers", "numpy", "pyarrow")),
     ],
 )
 def test_importing_stays_light(module: str, heavy: tuple[str, ...]) -> None:

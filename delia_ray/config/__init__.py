@@ -9,6 +9,7 @@ from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
+from delia_ray.config.kubernetes import Kubernetes, Pods, Redis, SynthesisPods
 from delia_ray.config.mix import Mix, RatioPhase
 from delia_ray.config.reading import describe, load_config, load_settings
 from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
@@ -23,11 +24,14 @@ __all__ = [
     "Engine",
     "Evaluate",
     "Finetune",
+    "Kubernetes",
     "Lora",
     "Metric",
     "Mix",
+    "Pods",
     "Queries",
     "RatioPhase",
+    "Redis",
     "Reword",
     "Rules",
     "RunConfig",
@@ -35,6 +39,7 @@ __all__ = [
     "Settings",
     "Source",
     "Suite",
+    "SynthesisPods",
     "Synthesize",
     "TransformersEngine",
     "VllmEngine",
