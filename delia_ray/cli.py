@@ -32,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.act(parsed)
+        code: int | None = parsed.act(parsed)
     except DeliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "--push", default="", metavar="HUB_REPO", help="also upload it to the Hugging Face hub"
     )
     export.add_argument("--private", action="store_true", help="the repository must be private")
-    add_verbs(verb, recipe, _load)
+    add_verbs(verb, recipe, _load, list(STAGE_VERBS))
     return parser
 
 

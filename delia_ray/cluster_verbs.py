@@ -1,23 +1,29 @@
 """The verbs of ``delia`` for clusters; ``cli`` adds them to its own."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from delia_ray.config import RunConfig
+from delia_ray.errors import UserError
 
 Verb = Callable[[str, str, Any], argparse.ArgumentParser]
 Load = Callable[[Sequence[str]], RunConfig]
 
 
-def add_verbs(verb: Verb, recipe: Callable[[argparse.ArgumentParser], None], load: Load) -> None:
+def add_verbs(
+    verb: Verb, recipe: Callable[[argparse.ArgumentParser], None], load: Load,
+    stages: Sequence[str],
+) -> None:  # fmt: skip
     """Add the verbs.
 
     Args:
         verb: makes a parser from a name, its help and what it does.
         recipe: gives a parser the argument ``settings``.
         load: makes a configuration of ``settings``.
+        stages: verbs that a job may run.
     """
 
     def k8s(parsed: argparse.Namespace) -> None:
@@ -32,3 +38,56 @@ def add_verbs(verb: Verb, recipe: Callable[[argparse.ArgumentParser], None], loa
         "--kind", choices=["rayjob", "raycluster"], default="rayjob",
         help="a RayJob that runs the recipe (the default), or a RayCluster to submit jobs to",
     )  # fmt: skip
+
+    made = verb(
+        "submit", "run the recipe as a job of a Ray cluster, and follow it to its end",
+        lambda parsed: _submit(parsed, load),
+    )  # fmt: skip
+    recipe(made)
+    _address(made)
+    made.add_argument(
+        "--secret", action="append", default=[], metavar="NAME",
+        help="environment variable whose value the job gets too, such as HF_TOKEN; repeatable",
+    )  # fmt: skip
+    made.add_argument("--stage", choices=stages, default="run", help="up to where; all by default")
+    made.add_argument(
+        "--python", default="python", metavar="PATH", help="Python of the cluster's nodes"
+    )
+    made.add_argument("--no-wait", action="store_true", help="hand it in and return")
+    made.add_argument("--follow", metavar="JOB", help="follow a job that runs already")
+    made.add_argument("--stop", metavar="JOB", help="stop a job")
+
+
+def _address(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--address", metavar="URL", default=os.environ.get("RAY_API_SERVER_ADDRESS"),
+        help="the cluster's dashboard, such as http://head:8265; else RAY_API_SERVER_ADDRESS",
+    )  # fmt: skip
+
+
+def _submit(parsed: argparse.Namespace, load: Load) -> int:
+    from delia_ray.submit.secrets import use_token, values_of
+
+    if not parsed.address:
+        raise UserError("give --address, such as http://head:8265, or set RAY_API_SERVER_ADDRESS")
+    if parsed.follow and parsed.stop:
+        raise UserError("--follow and --stop: one of the two")
+    running = parsed.follow or parsed.stop
+    if running and parsed.settings:
+        raise UserError(f"{parsed.settings[0]}: --follow and --stop take the job's id only")
+    config = None if running else load(parsed.settings)
+    secrets = values_of(parsed.secret)
+    use_token()  # before Ray is imported, which reads it then
+    from delia_ray.submit.client import Cluster
+    from delia_ray.submit.run import hand_in, stop, watch
+
+    cluster = Cluster(parsed.address)
+    if parsed.stop:
+        return stop(cluster, parsed.stop)
+    if config is None:
+        return watch(cluster, parsed.follow, parsed.address)
+    job = hand_in(cluster, config, secrets, parsed.python, parsed.stage)
+    if parsed.no_wait:
+        print(job)
+        return 0
+    return watch(cluster, job, parsed.address)

@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 LAYERS = [
     {"errors", "records", "miniature", "text", "ifeval"},
     {"config", "artifacts"},
+    {"recipe_files"},
     {"models", "stage", "runtime", "packing", "store", "rewording"},
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
-    {"export", "study", "k8s"},
+    {"export", "study", "k8s", "submit"},
     {"cluster_verbs"},
     {"cli"},
 ]
@@ -79,6 +80,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.k8s.render", ("ray", "torch", "transformers", "numpy", "pyarrow")),
+        ("delia_ray.submit.package", ("ray", "torch", "transformers", "numpy", "pyarrow")),
     ],
 )
 def test_importing_stays_light(module: str, heavy: tuple[str, ...]) -> None:
