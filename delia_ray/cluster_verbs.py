@@ -9,6 +9,8 @@ from typing import Any
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 
+INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the processes of a job."""
 Verb = Callable[[str, str, Any], argparse.ArgumentParser]
 Load = Callable[[Sequence[str]], RunConfig]
 
@@ -57,6 +59,19 @@ def add_verbs(
     made.add_argument("--follow", metavar="JOB", help="follow a job that runs already")
     made.add_argument("--stop", metavar="JOB", help="stop a job")
 
+    made = verb(
+        "doctor", "whether a cluster can run the recipe, and what to change",
+        lambda parsed: _doctor(parsed, load),
+    )  # fmt: skip
+    recipe(made)
+    _address(made)
+    made.add_argument(
+        "--python", default="python", metavar="PATH", help="Python of the cluster's nodes"
+    )
+    made.add_argument(
+        "--secret", action="append", default=[], metavar="NAME", help="as for delia submit"
+    )
+
 
 def _address(made: argparse.ArgumentParser) -> None:
     made.add_argument(
@@ -90,4 +105,23 @@ def _submit(parsed: argparse.Namespace, load: Load) -> int:
     if parsed.no_wait:
         print(job)
         return 0
+    return watch(cluster, job, parsed.address)
+
+
+def _doctor(parsed: argparse.Namespace, load: Load) -> int:
+    """Look from inside the cluster: as a job where ``--address`` is given, else from here."""
+    config = load(parsed.settings)
+    if not parsed.address or INSIDE_A_JOB in os.environ:
+        from delia_ray.doctor.run import examine
+
+        return examine(config, lambda line: print(line, flush=True))
+    from delia_ray.submit.secrets import use_token, values_of
+
+    secrets = values_of(parsed.secret)
+    use_token()
+    from delia_ray.submit.client import Cluster
+    from delia_ray.submit.run import hand_in, watch
+
+    cluster = Cluster(parsed.address)
+    job = hand_in(cluster, config, secrets, parsed.python, "doctor")
     return watch(cluster, job, parsed.address)
