@@ -230,7 +230,7 @@ def _logged(run: Folder) -> Iterator[Screen]:
         log = Path(run.file("log.txt"))
     else:
         log = Path(f"delia-{run.url.rstrip('/').rsplit('/', 1)[-1]}.log")
-    with chatter_to(log) as screen:
+    with chatter_to(log, run.url.rstrip("/").rsplit("/", 1)[-1]) as screen:
         try:
             yield screen
         except (UserError, KeyboardInterrupt):

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from delia_ray.config import RunConfig
+from delia_ray.console import INSIDE_A_JOB
 from delia_ray.errors import UserError
 
-INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in the processes of a job."""
 Verb = Callable[[str, str, Any], argparse.ArgumentParser]
 Load = Callable[[Sequence[str]], RunConfig]
 

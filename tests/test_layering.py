@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "records", "miniature", "text", "ifeval"},
     {"config", "artifacts"},
     {"recipe_files"},
-    {"models", "stage", "runtime", "packing", "store", "rewording"},
+    {"models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
