@@ -71,6 +71,16 @@ def add_verbs(
         "--secret", action="append", default=[], metavar="NAME", help="as for delia submit"
     )
 
+    made = verb(
+        "drill", "run the recipe while things are killed around it, and compare", _drill
+    )  # fmt: skip
+    recipe(made)
+    made.add_argument("--drills", type=int, default=30, metavar="N", help="how many; 30")
+    made.add_argument("--seed", type=int, default=0, help="of what is struck when; 0")
+    made.add_argument("--kinds", default="", metavar="A,B", help="what to strike; all by default")
+    made.add_argument("--cpus", type=int, default=2, help="of the raylet that does the work; 2")
+    made.add_argument("--out", metavar="FOLDER", help="where drill.md and drill.json go")
+
 
 def _address(made: argparse.ArgumentParser) -> None:
     made.add_argument(
@@ -124,3 +134,18 @@ def _doctor(parsed: argparse.Namespace, load: Load) -> int:
     cluster = Cluster(parsed.address)
     job = hand_in(cluster, config, secrets, parsed.python, "doctor")
     return watch(cluster, job, parsed.address)
+
+
+def _drill(parsed: argparse.Namespace) -> int:
+    import json
+    from pathlib import Path
+
+    from delia_ray.drill.run import drill
+
+    figures = drill(
+        parsed.settings, parsed.drills, parsed.seed, [k for k in parsed.kinds.split(",") if k],
+        parsed.cpus, Path(parsed.out) if parsed.out else None,
+        lambda text: print(text, flush=True),
+    )  # fmt: skip
+    print(json.dumps(figures))
+    return int(figures["broken"] > 0)

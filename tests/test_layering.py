@@ -17,7 +17,7 @@ LAYERS = [
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
-    {"export", "study", "k8s", "submit", "doctor"},
+    {"export", "study", "k8s", "submit", "doctor", "drill"},
     {"cluster_verbs"},
     {"cli"},
 ]
