@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 
 STAMP = $(VENV)/.installed
 
-.PHONY: setup demo test chaos lint format clean
+.PHONY: setup demo test chaos lint audit format clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pinned versions against the advisories of PyPI; needs the network.
+audit: $(STAMP)
+	$(PIP) install -q pip-audit
+	$(BIN)/pip-audit --disable-pip --no-deps -r requirements/constraints.txt
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

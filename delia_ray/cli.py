@@ -12,6 +12,7 @@ from typing import Any
 from delia_ray import __doc__ as story
 from delia_ray import __version__
 from delia_ray.artifacts import Folder, open_storage
+from delia_ray.cluster_verbs import add_verbs
 from delia_ray.config import RunConfig, describe, load_config, load_settings
 from delia_ray.console import Screen, chatter_to, clock
 from delia_ray.errors import DeliaError, UserError
@@ -31,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.act(parsed)
+        code: int | None = parsed.act(parsed)
     except DeliaError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--push", default="", metavar="HUB_REPO", help="also upload it to the Hugging Face hub"
     )
     export.add_argument("--private", action="store_true", help="the repository must be private")
+    add_verbs(verb, recipe, _load, list(STAGE_VERBS))
     return parser
 
 
@@ -265,7 +267,7 @@ def _logged(run: Folder) -> Iterator[Screen]:
         log = Path(run.file("log.txt"))
     else:
         log = Path(f"delia-{run.url.rstrip('/').rsplit('/', 1)[-1]}.log")
-    with chatter_to(log) as screen:
+    with chatter_to(log, run.url.rstrip("/").rsplit("/", 1)[-1]) as screen:
         try:
             yield screen
         except (UserError, KeyboardInterrupt):

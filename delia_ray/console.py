@@ -16,6 +16,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the processes of a job."""
 _SECONDS_BETWEEN_LINES = 15.0
 """Where nobody watches a terminal, progress is a line now and then."""
 
@@ -23,11 +25,14 @@ _SECONDS_BETWEEN_LINES = 15.0
 class Screen:
     """Where the user looks."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, run: str = "") -> None:
+        """Lines begin with ``run`` inside a Ray job, whose log stands among those of others."""
         self.console = Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
+        self.run = f"{run} " if run and INSIDE_A_JOB in os.environ else ""
 
     def line(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        for one in text.split("\n"):
+            self.console.print(f"{self.run}{one}", markup=False)
 
     @contextmanager
     def stage(self, label: str) -> Iterator["Bar"]:
@@ -62,8 +67,9 @@ class Bar:
 
 
 @contextmanager
-def chatter_to(log: Path) -> Iterator[Screen]:
-    """Point descriptors 1 and 2 at ``log`` (appending) and yield a screen on the old ones."""
+def chatter_to(log: Path, run: str = "") -> Iterator[Screen]:
+    """Point descriptors 1 and 2 at ``log`` (appending) and yield a screen on the old ones, for
+    the run of that name."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -72,7 +78,7 @@ def chatter_to(log: Path) -> Iterator[Screen]:
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)
         try:
-            yield Screen(out)
+            yield Screen(out, run)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -41,6 +41,12 @@ def locate(model: str) -> str:
         path = _from_hub(model)
     if not (Path(path) / "config.json").exists():
         raise UserError(f"model={model}: {path} has no config.json, so it is not a model folder")
+    if not any(Path(path).glob("*.safetensors")):
+        raise UserError(
+            f"model={model}: {path} has no .safetensors file. Weights in pickles (.bin, .pth) can "
+            "run code when they are loaded, so they are not taken; convert them once where you "
+            "trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
+        )
     return path
 
 
@@ -70,7 +76,8 @@ def locate_adapter(adapter: str) -> str:
         path = Folder(parent).download(name) if "://" in adapter else os.path.abspath(adapter)
     except FileNotFoundError:
         path = ""
-    if not (Path(path) / "adapter_config.json").exists():
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    if not all((Path(path) / file).exists() for file in files):
         raise UserError(
             f"finetune.adapter={adapter} is not a PEFT adapter; give a folder or URL with "
             "adapter_config.json and adapter_model.safetensors"

@@ -25,6 +25,18 @@ def connect(config: RunConfig) -> None:
     """
     import ray
 
+    join(config)
+    check_fits(config, ray.cluster_resources())
+
+
+def join(config: RunConfig) -> None:
+    """``connect`` without asking whether the config fits.
+
+    Raises:
+        UserError: the cluster cannot be reached.
+    """
+    import ray
+
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = config.cluster.address or os.environ.get("RAY_ADDRESS")
@@ -37,7 +49,6 @@ def connect(config: RunConfig) -> None:
                 f"cluster.address={address}: no Ray cluster answers there ({error})"
             ) from None
         _quiet_data()
-    check_fits(config, ray.cluster_resources())
 
 
 def is_inside() -> bool:

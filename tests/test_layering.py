@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 LAYERS = [
     {"errors", "records", "miniature", "text", "ifeval"},
     {"config", "artifacts"},
-    {"models", "stage", "runtime", "packing", "store", "rewording"},
+    {"recipe_files"},
+    {"models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"pipeline", "chat", "console"},
-    {"export", "study"},
-    {"sweep"},
+    {"export", "study", "k8s", "submit", "doctor", "drill"},
+    {"sweep", "cluster_verbs"},
     {"cli"},
 ]
 """Bottom to top. A module imports from lower layers, or from its own package."""
@@ -81,6 +82,8 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.cli", ("ray", "torch", "vllm", "transformers")),
         ("delia_ray.pipeline", ("ray", "torch", "vllm", "deepspeed")),
         ("delia_ray.export.bundle", ("ray", "torch", "vllm", "deepspeed")),
+        ("delia_ray.k8s.render", ("ray", "torch", "transformers", "numpy", "pyarrow")),
+        ("delia_ray.submit.package", ("ray", "torch", "transformers", "numpy", "pyarrow")),
     ],
 )
 def test_importing_stays_light(module: str, heavy: tuple[str, ...]) -> None:

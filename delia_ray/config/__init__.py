@@ -9,6 +9,7 @@ from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
+from delia_ray.config.kubernetes import Kubernetes, Pods, Redis, SynthesisPods
 from delia_ray.config.mix import Mix, RatioPhase
 from delia_ray.config.reading import (
     changed,
@@ -31,11 +32,14 @@ __all__ = [
     "Engine",
     "Evaluate",
     "Finetune",
+    "Kubernetes",
     "Lora",
     "Metric",
     "Mix",
+    "Pods",
     "Queries",
     "RatioPhase",
+    "Redis",
     "Reword",
     "Rules",
     "RunConfig",
@@ -44,6 +48,7 @@ __all__ = [
     "Source",
     "Suite",
     "Sweep",
+    "SynthesisPods",
     "Synthesize",
     "TransformersEngine",
     "VllmEngine",

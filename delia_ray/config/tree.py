@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.evaluate import Evaluate
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, named_arms
+from delia_ray.config.kubernetes import Kubernetes
 from delia_ray.config.mix import Mix
 from delia_ray.config.synthesize import Synthesize
 
@@ -19,6 +20,11 @@ class Cluster(Settings):
     """Ray address; None joins the cluster of the surrounding Ray job, or starts one here."""
     num_cpus: int | None = Field(None, ge=1)
     """Logical CPUs of a cluster started here; None takes the machine's, at least 2."""
+    training_labels: dict[str, str] = {}
+    """Ray labels that a node must have to get a training worker, such as ``{delia-role:
+    training}``; empty takes any node. Engines run wherever there is room."""
+    kubernetes: Kubernetes = Kubernetes()
+    """Pods, queues and secrets of ``delia k8s render``."""
 
 
 class RunConfig(Settings):

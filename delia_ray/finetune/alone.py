@@ -60,9 +60,11 @@ def train_apart(stage: StageRun, gpus: float, arms: list[str]) -> None:
 
     own = stage.config.finetune
     job = Job(stage.config, stage.inputs["mix"], stage.out)
+    labels = stage.config.cluster.training_labels
     actor = ray.remote(
         num_cpus=own.cpus_per_worker, num_gpus=gpus,
         max_restarts=own.max_failures, max_task_retries=own.max_failures,
+        **({"label_selector": labels} if labels else {}),
     )(Alone)  # fmt: skip
     steps = _steps(stage)
     waiting = sorted(arms, key=lambda arm: -steps[arm])

@@ -120,6 +120,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
                 num_workers=(own.min_workers, own.workers) if own.min_workers else own.workers,
                 use_gpu=gpus > 0,
                 resources_per_worker=resources,
+                label_selector=stage.config.cluster.training_labels or None,
             ),
             run_config=RunConfig(
                 storage_path=str(stage.out),

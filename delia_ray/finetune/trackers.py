@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from delia_ray.artifacts import Folder
 from delia_ray.errors import UserError
+from delia_ray.metrics import Meter
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 """What each tracker needs on the workers."""
@@ -36,9 +37,25 @@ def check(names: Sequence[str]) -> None:
 
 
 def open_trackers(names: Sequence[str], out: Folder, run: str, arm: str) -> list[Tracker]:
-    """The trackers of ``arm``; ``out`` is its folder, ``run`` the run's name."""
+    """The trackers of ``arm``, Ray's own metrics first; ``out`` is its folder, ``run`` the run's
+    name."""
     check(names)
-    return [_OPEN[name](out, run, arm) for name in names]
+    return [_Metrics(run, arm), *(_OPEN[name](out, run, arm) for name in names)]
+
+
+class _Metrics:
+    """Ray's metrics, for Prometheus."""
+
+    def __init__(self, run: str, arm: str) -> None:
+        self.meter, self.arm = Meter(run), arm
+
+    def log(self, point: Mapping[str, Any]) -> None:
+        for name, key in (("step", "step"), ("step_seconds", "seconds"), ("loss", "loss")):
+            self.meter.set(f"delia_{name}", float(point[key]), arm=self.arm)
+        self.meter.add("delia_trained_tokens_total", float(point["tokens"]), arm=self.arm)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
 
 class _TensorBoard:

@@ -13,6 +13,7 @@ from delia_ray import runtime
 from delia_ray.config import RunConfig
 from delia_ray.engines import Request, make_engine
 from delia_ray.errors import DeliaError
+from delia_ray.metrics import Meter
 from delia_ray.records import MESSAGES
 from delia_ray.stage import Progress
 from delia_ray.synthesize.cache import Cache, once
@@ -43,6 +44,7 @@ class Generator:
         self, config: RunConfig, model: str, cache: Cache, live: Live, progress: Progress
     ) -> None:
         self.config, self.cache, self.live, self.progress = config, cache, live, progress
+        self.meter = Meter(config.name)
         self.engine = make_engine(config.synthesize.engine, model)
         self.size = self.engine.settings.batch_size
         self.feed: Feed | None = None
@@ -67,6 +69,7 @@ class Generator:
         _remove(missing, found)
         self.live.wanted += len(keys)
         self.live.cached += len(found)
+        self.meter.add("delia_cache_hits_total", len(found))
         tables, asked, deaths = [found], len(missing), 0
         while missing:
             before, death = len(missing), ""
@@ -88,6 +91,7 @@ class Generator:
                 # they keep their share of the cluster, and new ones may wait for it forever.
                 gc.collect()
                 self.live.deaths += 1
+                self.meter.add("delia_engine_deaths_total", 1)
                 tables.append(self.cache.read(missing))  # written, and lost on the way here
                 _remove(missing, tables[-1])
                 deaths = 1 if len(missing) < before else deaths + 1
@@ -177,14 +181,17 @@ class Generator:
             yield table
 
     def _count(self, table: pa.Table) -> None:
-        if len(table):
-            self.live.batch(
-                len(table),
-                int(pc.sum(pc.not_equal(table["error"], "")).as_py()),
-                int(pc.sum(table["prompt_tokens"]).as_py()),
-                int(pc.sum(table["completion_tokens"]).as_py()),
-                float(pc.max(table["seconds"]).as_py()),
-            )
+        if not len(table):
+            return
+        failed = int(pc.sum(pc.not_equal(table["error"], "")).as_py())
+        prompt = int(pc.sum(table["prompt_tokens"]).as_py())
+        tokens = int(pc.sum(table["completion_tokens"]).as_py())
+        self.live.batch(len(table), failed, prompt, tokens, float(pc.max(table["seconds"]).as_py()))
+        self.meter.add("delia_rows_total", len(table))
+        self.meter.add("delia_failed_rows_total", failed)
+        self.meter.add("delia_prompt_tokens_total", prompt)
+        self.meter.add("delia_generated_tokens_total", tokens)
+        self.meter.set("delia_queued_rows", self.live.queued)
 
 
 class Completions:
