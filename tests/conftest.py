@@ -83,7 +83,7 @@ def make_model() -> Callable[..., Path]:
 
 LONG = (
     "test_end_to_end", "synthesize/test_chaos", "finetune/test_chaos", "test_token_life",
-    "test_resume", "finetune/test_stage",
+    "test_resume", "finetune/test_stage", "sweep/test_ray",
 )  # fmt: skip
 """Files that take minutes, the longest first."""
 
