@@ -82,7 +82,7 @@ def make_model() -> Callable[..., Path]:
 
 
 LONG = (
-    "test_end_to_end", "synthesize/test_chaos", "test_token_life",
+    "test_end_to_end", "sweep/test_ray", "synthesize/test_chaos", "test_token_life",
     "test_resume", "finetune/test_stage",
 )  # fmt: skip
 """Files that take minutes, the longest first."""

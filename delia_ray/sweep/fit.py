@@ -205,7 +205,7 @@ def fit(
     kept = np.flatnonzero(weights > 1e-4)  # of the largest; the others change no digit
     return Fit(
         x, scores, centre, scale, lengths[kept], signal[kept], slope[kept], noise[kept], known,
-        weights[kept] / weights[kept].sum(), np.linalg.inv(every[kept]),
+        weights[kept] / weights[kept].sum(), np.asarray(np.linalg.inv(every[kept]), np.float64),
     )  # fmt: skip
 
 

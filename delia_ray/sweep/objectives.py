@@ -23,10 +23,11 @@ def values(sweep: Sweep, point: Point) -> dict[str, float]:
 def score(sweep: Sweep, point: Point) -> float:
     """The weighted mean of the objectives, those to be minimised with a minus: more is better."""
     found, total = values(sweep, point), sum(o.weight for o in sweep.objectives.values())
-    return sum(
+    weighted = (
         own.weight * (found[name] if own.goal == "maximise" else -found[name])
         for name, own in sweep.objectives.items()
-    ) / total  # fmt: skip
+    )
+    return float(sum(weighted)) / total
 
 
 def spread(sweep: Sweep, point: Point) -> float:

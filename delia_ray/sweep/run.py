@@ -54,8 +54,9 @@ def sweep(settings: Sweep, told: Told) -> dict[str, Any]:
     run = folder_of(settings)
     run.write_json(SETTINGS, settings.model_dump(mode="json"))
     timing = {"began": time.time()}
-    pool.prepare(configs, told.stage)
     runtime.connect(configs.base)
+    Search(settings, run, configs.base).takes()  # no synthesis for trials that cannot run
+    pool.prepare(configs, told.stage)
     timing["pool"] = time.time() - timing["began"]
     keys = _search(configs, run, told)
     timing["search"] = time.time() - timing["began"] - timing["pool"]

@@ -155,10 +155,12 @@ class Search:
         at_once = side_by_side(own.workers, own.cpus_per_worker, gpus, there)
         if not at_once:
             raise UserError(
-                f"a trial takes {own.workers} workers of {own.cpus_per_worker} CPUs and {gpus:g} "
-                f"GPUs (and {_WAITING} CPUs that wait for them, where there are several); the "
-                f"cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs. Lower "
-                "run.finetune.workers, raise cluster.num_cpus, or join a larger cluster"
+                f"finetune.workers={own.workers} of {own.cpus_per_worker} CPUs and {gpus:g} GPUs "
+                + (f"(and {_WAITING} CPUs that wait for them) " if own.workers > 1 else "")
+                + f"for each trial do not fit a cluster of {there.get('CPU', 0):g} CPUs and "
+                f"{there.get('GPU', 0):g} GPUs. Set finetune.workers=1 (under `run` in a sweep's "
+                "YAML; a step means the same on any number), raise cluster.num_cpus, or join a "
+                "larger cluster"
             )
         if self.sweep.side_by_side is not None:
             at_once = min(at_once, self.sweep.side_by_side)
