@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.doctor.facts import Facts, Node
 
-PACKAGES = ("torch", "transformers", "peft", "deepspeed", "vllm")
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Seconds that a node gets to answer; importing vLLM alone may take one minute."""
 PROBES = ".doctor"
 """Folder below the storage that the nodes write to, and that is removed again."""
@@ -30,7 +30,7 @@ def collect(config: RunConfig, patience: float = PATIENCE) -> Facts:
 
     alive = [n for n in ray.nodes() if n["Alive"]]
     probe = open_storage(config.storage) / PROBES / uuid.uuid4().hex[:8]
-    seen = _ask(alive, _look, (probe.url,), patience)
+    seen = _ask(alive, _look, (probe.url, packages_of(config)), patience)
     names = {n["NodeID"]: _name(n) for n in alive}
     answered = [n for n in alive if not isinstance(seen[n["NodeID"]], str)]
     read = _ask(answered, _read, (probe.url,), patience)
@@ -42,6 +42,16 @@ def collect(config: RunConfig, patience: float = PATIENCE) -> Facts:
         model_bytes=_weights(config.model),
         teacher_bytes=_weights(config.synthesize.model),
     )  # fmt: skip
+
+
+def packages_of(config: RunConfig) -> tuple[str, ...]:
+    """Packages that the nodes import for this recipe, those it may do without left out."""
+    vllm = config.synthesize.engine.type == "vllm"
+    return (
+        "transformers",
+        *(["peft", "deepspeed"] if config.arms else []),
+        *(["vllm"] if vllm else []),
+    )
 
 
 def _ask(nodes: list[dict[str, Any]], task: Any, arguments: Any, patience: float) -> dict[str, Any]:
@@ -90,13 +100,15 @@ def _name(node: dict[str, Any]) -> str:
 # --- what runs on each node -----------------------------------------------------------
 
 
-def _look(probe: str, node: str) -> dict[str, Any]:
+def _look(probe: str, packages: tuple[str, ...], node: str) -> dict[str, Any]:
     """What a node knows of itself; the fields of ``facts.Node``."""
     import psutil
 
     from delia_ray.pipeline import versions
 
-    broken = {name: why for name in PACKAGES if (why := _cannot_import(name))}
+    with ThreadPoolExecutor() as side_by_side:
+        reasons = list(side_by_side.map(_cannot_import, packages))
+    broken = {name: why for name, why in zip(packages, reasons, strict=True) if why}
     return {
         "memory": _container_memory() or psutil.virtual_memory().total,
         "disk": shutil.disk_usage(tempfile.gettempdir()).free,

@@ -54,7 +54,13 @@ def _heard(facts: Facts) -> list[Node]:
 
 
 def _working(facts: Facts) -> list[Node]:
+    """Nodes that do work and told what they have; Ray knows CPUs, GPUs and labels of all."""
     return [n for n in _heard(facts) if n.cpus > 0]
+
+
+def _places(facts: Facts) -> list[Node]:
+    """Nodes that do work, whether they answered or not."""
+    return [n for n in facts.nodes if n.cpus > 0]
 
 
 def _versions(facts: Facts) -> Iterator[Finding]:
@@ -123,7 +129,7 @@ def _training(config: RunConfig, facts: Facts, needs: Needs) -> Iterator[Finding
     if not needs.trains:
         return
     labels = config.cluster.training_labels
-    places = [n for n in _working(facts) if labels.items() <= n.labels.items()]
+    places = [n for n in _places(facts) if labels.items() <= n.labels.items()]
     if labels and not places:
         shown = " ".join(f"{k}={v}" for k, v in labels.items())
         yield Finding(
@@ -157,7 +163,7 @@ def _training(config: RunConfig, facts: Facts, needs: Needs) -> Iterator[Finding
 
 
 def _engines(facts: Facts, needs: Needs) -> Iterator[Finding]:
-    working = _working(facts)
+    working = _places(facts)
     on_gpus = any(n.gpus for n in working)
     kind = "GPUs" if on_gpus else "CPUs"
     amounts = [n.gpus if on_gpus else n.cpus for n in working]

@@ -44,7 +44,8 @@ def lines(config: RunConfig, facts: Facts, found: list[Finding]) -> list[str]:
         state = n.silent and f"silent: {n.silent}"
         told.append(
             f"  {n.name:<22}{n.cpus:>4g} CPUs {n.gpus:>2g} GPUs "
-            + (state or f"{n.memory / GIB:>5.0f} GiB memory {n.disk / GIB:>5.0f} GiB disk{labels}")
+            + (state or f"{n.memory / GIB:>5.0f} GiB memory {n.disk / GIB:>5.0f} GiB disk")
+            + labels
         )
     for f in found:
         told += [f"{'problem' if f.fatal else 'note'}: {f.problem}", f"         {f.advice}"]

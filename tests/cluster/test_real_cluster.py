@@ -129,17 +129,16 @@ def test_a_job_succeeds_with_its_artifacts_in_shared_storage(
 ) -> None:
     done = cluster.delia("submit", *recipe("mine", tmp_path), "--stage", "ingest")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 ingest" in done.stdout
-    lines = [line for line in done.stdout.splitlines() if "ingest" in line]
-    assert lines
-    assert all(line.startswith("mine ") for line in lines), "lines name their run"
+    lines = [line for line in done.stdout.splitlines() if "1 ingest" in line]
+    assert lines, done.stdout
+    assert all(line.startswith("mine ") for line in lines), done.stdout
     assert manifests(tmp_path, "mine") == ["ingest"]
 
 
 def test_ray_job_submit_runs_the_same_recipe(cluster: Cluster, tmp_path: Path) -> None:
     done = cluster.run(
         str(RAY), "job", "submit", "--address", cluster.address, "--working-dir", str(ROOT), "--",
-        sys.executable, "jobs/stage.py", "ingest", *(f"'{s}'" for s in recipe("other", tmp_path)),
+        sys.executable, "jobs/stage.py", "ingest", *recipe("other", tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert manifests(tmp_path, "other") == ["ingest"]
@@ -178,19 +177,20 @@ def test_nobody_gets_in_without_the_token(cluster: Cluster, tmp_path: Path) -> N
     assert not (tmp_path / "thief").exists()
 
 
-def test_doctor_sees_all_nodes(cluster: Cluster, tmp_path: Path) -> None:
-    labels = "cluster.training_labels={delia-role: training}"
-    done = cluster.delia("doctor", *recipe("mine", tmp_path, labels))
+def test_doctor_sees_all_nodes_and_what_they_lack(cluster: Cluster, tmp_path: Path) -> None:
+    wanting = recipe("mine", tmp_path, "cluster.training_labels={delia-role: training}",
+                     "finetune.workers=4")  # fmt: skip
+    done = cluster.delia("doctor", *wanting)
     said = done.stdout + done.stderr
-    assert done.returncode in (0, 2), said
+    assert done.returncode == 2, said
     assert "3 nodes, 3 CPUs" in said
     assert "delia-role=training" in said
-    problems = [line for line in said.splitlines() if "problem:" in line]
-    assert [p for p in problems if "GiB" not in p] == [], "a small disk may be one"
-    wanting = cluster.delia("doctor", *recipe("mine", tmp_path, labels, "finetune.workers=4"))
-    assert wanting.returncode == 2
-    assert "finetune.workers=4" in wanting.stdout
-    assert "there is room for 1" in wanting.stdout
+    assert "finetune.workers=4" in said
+    assert "there is room for 1" in said
+    # On a slow machine a node may not answer in time, and a disk may be small.
+    others = [line for line in said.splitlines() if line.startswith("problem:")]
+    expected = ("finetune.workers=4", "did not answer", "GiB free")
+    assert [p for p in others if not any(e in p for e in expected)] == []
 
 
 def test_the_token_stands_in_no_log(cluster: Cluster) -> None:

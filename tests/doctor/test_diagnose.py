@@ -120,6 +120,14 @@ def test_planted_problems_are_found_with_their_advice(kind: str) -> None:
     assert found.fatal
 
 
+def test_silent_nodes_are_one_problem_and_not_several() -> None:
+    silent = tuple(replace(n, silent="no answer", memory=0, disk=0) for n in HEALTHY.nodes)
+    found = diagnose(
+        recipe("cluster.training_labels={delia-role: training}"), replace(HEALTHY, nodes=silent)
+    )
+    assert {f.kind for f in found} == {"silent node"}
+
+
 def test_a_cpu_cluster_without_a_free_cpu() -> None:
     node = Node("here", cpus=2, gpus=0, memory=8 * GIB, disk=50 * GIB)
     found = only(diagnose(recipe("synthesize.engine.replicas=2"), Facts((node,))))

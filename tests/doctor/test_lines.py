@@ -52,6 +52,12 @@ def test_imports_are_tried_in_a_process_of_their_own(
     assert "ends the process" in collect._cannot_import("crashing")
 
 
+def test_only_what_the_recipe_uses_is_imported() -> None:
+    assert collect.packages_of(recipe()) == ("transformers", "peft", "deepspeed", "vllm")
+    lean = recipe("synthesize.engine.type=transformers", "arms={}")
+    assert collect.packages_of(lean) == ("transformers",)
+
+
 def test_weights_of_models_that_lie_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(123))
     assert collect._weights(str(tmp_path)) == 123
