@@ -5,7 +5,7 @@ last. Unknown keys fail with the nearest valid name. The text under each field i
 documentation: ``delia show`` prints it.
 """
 
-from delia_ray.config.data import Downstream, Settings, Source
+from delia_ray.config.data import Downstream, Parallel, Settings, Source, Turns
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
@@ -26,6 +26,7 @@ __all__ = [
     "Lora",
     "Metric",
     "Mix",
+    "Parallel",
     "Queries",
     "RatioPhase",
     "Reword",
@@ -37,6 +38,7 @@ __all__ = [
     "Suite",
     "Synthesize",
     "TransformersEngine",
+    "Turns",
     "VllmEngine",
     "Watch",
     "describe",

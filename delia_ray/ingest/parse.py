@@ -1,16 +1,20 @@
 """One file becomes one table of records and one of rejects; runs as one Ray task."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from delia_ray import miniature
-from delia_ray.ingest.containers import Bad, Numbered, excerpt, read_rows
+from delia_ray.ingest.containers import read_rows
+from delia_ray.ingest.languages import language_of_file
+from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.pool import pool_key
-from delia_ray.ingest.readers import RowError, candidates, read_row
-from delia_ray.records import EXAMPLE, QUERY, REJECT, conform, content_id
+from delia_ray.ingest.readers import KNOWN, RowError, candidates, read_row
+from delia_ray.ingest.rows import Bad, Numbered, Reading, excerpt
+from delia_ray.records import EXAMPLE, QUERY, REJECT, Message, conform, content_id
 
 KIND_REJECT = REJECT.append(pa.field("kind", pa.string(), nullable=False))
 """A reject with the part of its reason that groups; the stage drops it after counting."""
@@ -35,6 +39,24 @@ class Job:
     weight: float | None = None
     """For queries: makes the pool key, together with ``seed``."""
     seed: int = 0
+    container: str = "auto"
+    encoding: str = "auto"
+    header: bool | None = None
+    options: Options = field(default_factory=Options)
+    aligned: str | None = None
+    """URL of the file whose lines translate those of ``url``."""
+    control: tuple[str, ...] = ()
+    """The chat template's own tokens; texts that hold one are no records."""
+    strip_control: bool = False
+    """Take them out instead."""
+
+    def reading(self, name: str) -> Reading:
+        """How to open the file of that name."""
+        header = self.header
+        if header is None and self.format != "parallel":
+            header = True
+        names = KNOWN | {name.lower() for name in self.columns.values()}
+        return Reading(name, self.container, self.encoding, header, names)
 
 
 @dataclass(frozen=True)
@@ -55,7 +77,10 @@ def parse_file(job: Job) -> Part:
     Raises:
         OSError: the file cannot be read.
     """
-    layouts = candidates(job.format, job.columns)
+    job = _named_languages(job)
+    layouts = candidates(job.format, job.columns, job.options)
+    control = re.compile("|".join(map(re.escape, job.control))) if job.control else None
+    refused = None if job.strip_control else control
     records = _Rows(EXAMPLE if job.weight is None else QUERY)
     rejects = _Rows(KIND_REJECT)
     read = 0
@@ -67,7 +92,9 @@ def parse_file(job: Job) -> Part:
         try:
             if isinstance(row, Bad):
                 raise RowError(row.reason, row.detail)
-            prompt, answer = read_row(row, layouts, job.columns)
+            prompt, answer = read_row(row, layouts, job.columns, refused)
+            if control is not None and job.strip_control:
+                prompt, answer = _without(control, prompt, answer)
             if answer is None and job.answers_needed:
                 raise RowError("no answer")
         except RowError as error:
@@ -82,11 +109,67 @@ def parse_file(job: Job) -> Part:
     return Part(records.table(), rejects.table(), read)
 
 
+def _without(
+    control: re.Pattern[str], prompt: list[Message], answer: str | None
+) -> tuple[list[Message], str | None]:
+    """The chat without control tokens, taken out until putting the rest together makes none."""
+
+    def clean(text: str) -> str:
+        while (shorter := control.sub("", text)) != text:
+            text = shorter
+        return text
+
+    prompt = [{"role": turn["role"], "content": clean(turn["content"])} for turn in prompt]
+    if not prompt[-1]["content"].strip():
+        raise RowError("empty prompt")
+    answer = clean(answer or "")
+    return prompt, answer if answer.strip() else None
+
+
+def _named_languages(job: Job) -> Job:
+    """Line-aligned files name their languages; the config's names win."""
+    if job.aligned is None:
+        return job
+    wanted = job.options.parallel
+    first = wanted.source or language_of_file(job.url) or "source"
+    second = wanted.target or language_of_file(job.aligned) or "target"
+    if first == second:
+        second = "target"
+    parallel = wanted.model_copy(update={"source": first, "target": second})
+    return replace(job, format="parallel", options=replace(job.options, parallel=parallel))
+
+
 def _raw_rows(job: Job) -> Iterator[Numbered]:
     if job.format == "miniature":
         # Always the same data, whatever the run's seed: it stands in for a fixed file.
         return iter(enumerate(miniature.rows(job.source, job.limit or 0, seed=0), 1))
-    return read_rows(job.url)
+    if job.aligned is not None:
+        return _aligned_rows(job, job.aligned)
+    return read_rows(job.url, job.reading(job.file))
+
+
+def _aligned_rows(job: Job, aligned: str) -> Iterator[Numbered]:
+    reading = replace(job.reading(job.file), container="lines")
+    counts = [sum(1 for _ in read_rows(url, reading)) for url in (job.url, aligned)]
+    if counts[0] != counts[1]:
+        # Nobody can say where a line is missing, so none of the pairs can be trusted.
+        detail = f"{counts[0]:,} against {counts[1]:,}"
+        for number in range(1, max(counts) + 1):
+            yield number, Bad("the two files differ in lines", detail, "")
+        return
+    parallel = job.options.parallel
+    both = zip(read_rows(job.url, reading), read_rows(aligned, reading), strict=True)
+    for (number, text), (_, translation) in both:
+        if isinstance(text, Bad) or isinstance(translation, Bad):
+            yield number, text if isinstance(text, Bad) else translation
+        else:
+            yield (
+                number,
+                {
+                    parallel.source or "source": text["prompt"],
+                    parallel.target or "target": translation["prompt"],
+                },
+            )
 
 
 @dataclass

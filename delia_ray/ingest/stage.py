@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from delia_ray import runtime
+from delia_ray import models, runtime
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.ingest.parse import KIND_REJECT, Part, parse_file
@@ -64,12 +64,27 @@ def settings(config: RunConfig) -> dict[str, Any]:
         UserError: a path is missing, cannot be read or cannot work as configured.
     """
     described: dict[str, Any] = {"seed": config.seed, "downstream": [], "corpus": [], "suites": {}}
-    for feed in feeds(config):
+    sources = feeds(config)
+    described["control_tokens"] = control_tokens(config, sources)
+    for feed in sources:
         if feed.group == "suites":
             described["suites"][feed.label] = feed.settings()
         else:
             described[feed.group].append(feed.settings())
     return described
+
+
+def control_tokens(config: RunConfig, sources: Sequence[Feed]) -> list[str]:
+    """The tokens of the base model that no text may hold; the downstream rows' new ones are
+    not among them. None where no source is searched for them.
+
+    Raises:
+        UserError: the model is not there.
+    """
+    if not any(feed.checks_control for feed in sources):
+        return []
+    known = models.template_tokens(config.model)
+    return [token for token in known if token not in config.downstream.special_tokens]
 
 
 def run(run: StageRun) -> Outcome:
@@ -84,7 +99,8 @@ def run(run: StageRun) -> Outcome:
     for feed in sources:
         feed.check()
     runtime.connect(config)
-    parts = read_parts(sources, config.seed, run.progress)
+    control = control_tokens(config, sources)
+    parts = read_parts(sources, config.seed, control, run.progress)
     gathered = [gather(feed, own) for feed, own in zip(sources, parts, strict=True)]
     corpus = [one for one in gathered if one.feed.group == "corpus"]
     others = [one for one in gathered if one.feed.group != "corpus"]
@@ -116,7 +132,9 @@ def run(run: StageRun) -> Outcome:
     )
 
 
-def read_parts(sources: Sequence[Feed], seed: int, progress: Progress) -> list[list[Part]]:
+def read_parts(
+    sources: Sequence[Feed], seed: int, control: Sequence[str], progress: Progress
+) -> list[list[Part]]:
     """Every file of every source, one Ray task each; needs a connected Ray.
 
     Raises:
@@ -139,7 +157,7 @@ def read_parts(sources: Sequence[Feed], seed: int, progress: Progress) -> list[l
     origin: dict[Any, tuple[Feed, str]] = {}
     for feed in sources:
         refs.append([])
-        for file, job in zip(feed.files, feed.jobs(seed), strict=True):
+        for file, job in zip(feed.files, feed.jobs(seed, control), strict=True):
             ref = task.options(**(here if file.local else {}), name=f"ingest {file.name}").remote(
                 job
             )
@@ -166,11 +184,13 @@ def gather(feed: Feed, parts: Sequence[Part]) -> Gathered:
     record taken, good or not, is beyond the limit.
 
     Raises:
-        UserError: there is not one record.
+        UserError: there is not one record, or none of a file and the config does not allow that.
     """
     limit = feed.source.rows
     records, rejects, beyond, taken = [], [], 0, 0
-    for part in parts:
+    for file, part in zip(feed.files, parts, strict=True):
+        if not len(part.records) and feed.source.unreadable == "error":
+            raise _unreadable(feed, file.name, part)
         kept, bad = part.records, part.rejects
         if limit is not None and taken + len(kept) >= limit:
             kept = kept.slice(0, limit - taken)
@@ -212,4 +232,18 @@ def _nothing(feed: Feed, rejects: pa.Table) -> UserError:
     )
 
 
-STAGE = Stage(name="ingest", version=1, needs={}, settings=settings, run=run)
+def _unreadable(feed: Feed, file: str, part: Part) -> UserError:
+    if len(feed.files) == 1:
+        return _nothing(feed, part.rejects)
+    why = "it has no rows"
+    if len(part.rejects):
+        kind, times = Counter(part.rejects.column("kind").to_pylist()).most_common(1)[0]
+        first = part.rejects.slice(0, 1).to_pylist()[0]
+        why = f"{times:,} times: {kind} (row {first['row']}: {first['reason']})"
+    return UserError(
+        f"{feed.setting}.path={feed.source.path}: nothing in {file} could be read; {why}; mend or "
+        f"remove it, see {feed.setting}.format, or set {feed.setting}.unreadable=set_aside"
+    )
+
+
+STAGE = Stage(name="ingest", version=2, needs={}, settings=settings, run=run)
