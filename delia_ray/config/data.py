@@ -100,6 +100,9 @@ class Source(Settings):
     """A file that gives not one record ends the run, or is counted like any other."""
     rows: int | None = Field(None, ge=1)
     """Take only the first this many records (after set-aside rows); None takes all."""
+    cap: int | None = Field(None, ge=1)
+    """Most records of this source in the pool, after curation; those early in the pool's order
+    stay. No effect on downstream rows or suites."""
     weight: float = Field(1.0, gt=0)
     """How likely a row of this source comes early in the pool, relative to the other
     sources (weighted sampling without replacement). No effect on downstream rows or suites."""

@@ -61,21 +61,73 @@ class Watched(io.RawIOBase):
         return len(data)
 
 
-class _Zstd(io.RawIOBase):
-    """Zstandard by pyarrow, as Python's own came with 3.14."""
+class _Gzip(io.RawIOBase):
+    """Gives what could be unpacked before it says that the rest cannot."""
 
     def __init__(self, stream: Any) -> None:
-        import pyarrow as pa
-
-        self._stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd")
+        self._file = gzip.GzipFile(fileobj=stream, mode="rb")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
+        data = self._file.read1(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+class _Unclosed:
+    """A stream that stays open when pyarrow drops what it made of it."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self.read = stream.read
+
+    def close(self) -> None:
+        pass
+
+
+class _Zstd(io.RawIOBase):
+    """Zstandard by pyarrow, as Python's own came with 3.14.
+
+    Its reads are whole or fail, so behind a fault the file is read once more in smaller steps:
+    what could be unpacked comes out.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._source, self._given = stream, 0
+        self._steps = [1, 256] if stream.seekable() else []
+        self._most = HEAD
+        self._open()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            try:
+                data = self._stream.read(min(self._most, len(buffer)))
+                break
+            except OSError:
+                if not self._steps:
+                    raise
+                self._most = self._steps.pop()
+                self._source.seek(0)
+                self._open()
+                for _ in range(self._given // HEAD):
+                    self._stream.read(HEAD)
+                self._stream.read(self._given % HEAD)
+        self._given += len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _open(self) -> None:
+        import pyarrow as pa
+
+        self._stream = pa.CompressedInputStream(
+            pa.PythonFile(_Unclosed(self._source), mode="r"), "zstd"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +150,7 @@ def opened(raw: Any) -> Opened:
     for _ in range(3):
         start = stream.peek(4)[:4]
         if start[:2] == _GZIP:
-            unpacked: Any = gzip.GzipFile(fileobj=stream)
+            unpacked: Any = _Gzip(stream)
         elif start == _ZSTD:
             unpacked = _Zstd(stream)
         else:

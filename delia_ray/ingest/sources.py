@@ -85,6 +85,8 @@ class Feed:
         names = {"path", "format", "columns", "rows"}
         if self.group == "corpus":
             names.add("weight")
+            if self.source.cap is not None:
+                names.add("cap")
         # Not the special tokens or metrics: changing them must not read everything again.
         kept = self.source.model_dump(mode="json", include=names)
         changed = self.source.model_dump(mode="json", include=_READING, exclude_defaults=True)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from delia_ray.config import Source
 from delia_ray.errors import UserError
+from delia_ray.ingest.gathering import gather
 from delia_ray.ingest.parse import Job, parse_file
 from delia_ray.ingest.sources import Feed
-from delia_ray.ingest.stage import gather
 
 from .helpers import CONTAINERS, FLAT, array, arrow_stream, jsonl, parquet, table, write, zst
 

@@ -50,7 +50,7 @@ TABLE = [
     ("native/instruction_wild/user_1.jsonl", 429, 429, {}),
     ("native/instruction_wild/user_2.jsonl", 248, 246, {"not valid JSON": 2}),
     ("native/instruction_wild/seed_prompts_ch.jsonl", 429, 429, {}),
-    ("native/awesome_prompts/prompts.csv", 211, 210, {"wrong number of columns": 1}),
+    ("native/awesome_prompts/prompts.csv", 211, 210, {"text behind a closing quote": 1}),
     ("native/sharegpt/dummy_conversation.json", 500, 500, {}),
     ("native/sharegpt/glaive_toolcall_en_demo.json", 300, 147, {"unknown role": 153}),
     ("native/alpaca_zh/alpaca_zh_demo.json", 1000, 1000, {}),
@@ -93,7 +93,7 @@ def test_the_table_is_whole_and_says_what_the_data_says_of_itself():
 
 @pytest.mark.parametrize(("name", "read", "records", "rejects"), TABLE)
 def test_every_file(name, read, records, rejects):
-    if name.endswith(LARGE) or any(part in name for part in LARGE):
+    if any(part in name for part in LARGE):
         pytest.skip("below, all three at once")
     part = parse(name)
     kinds = Counter(part.rejects["kind"].to_pylist())
