@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +112,28 @@ class Folder:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
         self.write_bytes(name, memoryview(sink.getvalue()))
+
+    def write_tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        """Write ``tables`` as one parquet file, atomically where it is local, with no more of
+        them in memory than a row group needs."""
+        target = self.file(name)
+        scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}" if self.is_local else target
+        if self.is_local:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        with (
+            self.fs.open(scratch, "wb") as stream,
+            pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+        ):
+            waiting = schema.empty_table()
+            for table in tables:
+                waiting = pa.concat_tables([waiting, table])
+                whole = len(waiting) - len(waiting) % ROW_GROUP
+                if whole:
+                    writer.write_table(waiting.slice(0, whole), row_group_size=ROW_GROUP)
+                    waiting = waiting.slice(whole).combine_chunks()
+            writer.write_table(waiting, row_group_size=ROW_GROUP)
+        if self.is_local:
+            os.replace(scratch, target)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(self.file(name), filesystem=self.fs, columns=columns)

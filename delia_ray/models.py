@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -156,6 +157,23 @@ def control_tokens(model: str, wanted: Collection[str] = ()) -> list[str]:
         UserError: as ``locate`` and ``load_tokenizer``.
     """
     return [t for t in load_tokenizer(locate(model)).all_special_tokens if t not in wanted]
+
+
+def template_tokens(model: str) -> list[str]:
+    """Every token of ``model`` that its tokenizer never makes out of pieces of text, such as
+    those that begin and end a turn; read from its files, since loading it takes seconds.
+
+    Raises:
+        UserError: as ``locate``.
+    """
+    found: list[str] = []
+    for name, key in (("tokenizer.json", "added_tokens"),
+                      ("tokenizer_config.json", "added_tokens_decoder")):  # fmt: skip
+        file = Path(locate(model)) / name
+        tokens = json.loads(file.read_text("utf-8")).get(key) or [] if file.exists() else []
+        entries = tokens.values() if isinstance(tokens, dict) else tokens
+        found += [t["content"] for t in entries if t.get("special") and t.get("content")]
+    return list(dict.fromkeys(found))
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], turn: str = "assistant") -> list[int]:

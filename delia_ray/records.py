@@ -56,6 +56,27 @@ REJECT = pa.schema(
 )
 """ingest -> what could not become a record."""
 
+REMOVED = pa.schema(
+    [
+        *_ORIGIN,
+        _field("step", pa.string(), "the step of curation that removed it"),
+        _field("detail", pa.string(), "what that step saw"),
+    ]
+)
+"""ingest -> records of the corpus that curation took out; not those of equal content."""
+
+LEAK = pa.schema(
+    [
+        *_ORIGIN,
+        _field("id", pa.string(), "of the query"),
+        _field("of", pa.string(), "the downstream or evaluation row that it holds or is held by"),
+        _field("held", pa.float64(), "share of that text's own n-grams that the query has"),
+        _field("holds", pa.float64(), "share of the query's n-grams that such texts have"),
+        _field("excerpt", pa.string(), "the beginning of the query"),
+    ]
+)
+"""ingest -> what of the downstream set and the suites is in the corpus."""
+
 ANSWER = pa.schema(
     [
         _field("id", pa.string(), "of the query; further samples of it end in -2, -3 ..."),

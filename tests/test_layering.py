@@ -68,6 +68,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.config", ("ray", "torch", "vllm", "transformers", "numpy", "pyarrow")),
         ("delia_ray.miniature", ("ray", "torch", "transformers", "numpy", "pyarrow")),
         ("delia_ray.ifeval", ("ray", "torch", "transformers", "numpy", "pyarrow")),
+        ("delia_ray.ingest.gathering", ("ray", "torch", "transformers", "datasets", "rensa")),
         ("delia_ray.mix.order", ("ray", "torch", "transformers", "pyarrow")),
         ("delia_ray.synthesize.checks", ("ray", "torch", "transformers")),
         ("delia_ray.rewording", ("ray", "torch", "transformers")),

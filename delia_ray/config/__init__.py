@@ -5,7 +5,8 @@ last. Unknown keys fail with the nearest valid name. The text under each field i
 documentation: ``delia show`` prints it.
 """
 
-from delia_ray.config.data import Downstream, Settings, Source
+from delia_ray.config.curate import Curate, Leaks, NearDuplicates
+from delia_ray.config.data import Downstream, Parallel, Settings, Source, Turns
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
@@ -28,14 +29,18 @@ __all__ = [
     "Arm",
     "AutoEngine",
     "Cluster",
+    "Curate",
     "Downstream",
     "Engine",
     "Evaluate",
     "Finetune",
     "Kubernetes",
+    "Leaks",
     "Lora",
     "Metric",
     "Mix",
+    "NearDuplicates",
+    "Parallel",
     "Pods",
     "Queries",
     "RatioPhase",
@@ -51,6 +56,7 @@ __all__ = [
     "SynthesisPods",
     "Synthesize",
     "TransformersEngine",
+    "Turns",
     "VllmEngine",
     "Watch",
     "changed",

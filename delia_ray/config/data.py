@@ -1,8 +1,9 @@
 """Rows to read, and the base of every settings class."""
 
+import codecs
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Settings(BaseModel):
@@ -11,26 +12,113 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class Turns(Settings):
+    """What happens to chats that are more than a question and its answer."""
+
+    system: Literal["keep", "drop", "set_aside"] = "keep"
+    """A system turn at the beginning: part of the prompt, left out, or the row is set aside."""
+    several: Literal["keep", "first", "set_aside"] = "keep"
+    """More than one exchange: the last answer with all before it as its prompt, the first
+    exchange alone, or the row is set aside."""
+    empty: Literal["keep", "set_aside"] = "keep"
+    """Empty turns before the last question. An empty answer at the end is no answer: the row
+    is a query, or set aside where answers are needed."""
+
+
+class Parallel(Settings):
+    """A text and its translation as an instruction."""
+
+    path: str | None = None
+    """The translation of ``path``, line by line; None where both stand in one file. A glob or
+    folder pairs with as many files, in the order of their names."""
+    source: str | None = None
+    """Language code (or column) of the text to translate; None takes the first language that
+    the columns or the files' names give."""
+    target: str | None = None
+    """Language code (or column) of the translation; None takes the second."""
+    reverse: bool = False
+    """Ask for the other direction."""
+    templates: list[str] = Field(
+        [
+            "Translate the following {source} text into {target}.\n\n{text}",
+            "{text}\n\nTranslate this from {source} into {target}.",
+            "How would you say this in {target}?\n\n{text}",
+            "Please give the {target} translation of the following text.\n\n{text}",
+        ],
+        min_length=1,
+    )
+    """Instructions, of which each row takes one by its content. ``{text}`` is the text;
+    ``{source}`` and ``{target}`` are the languages' English names."""
+
+    @field_validator("templates")
+    @classmethod
+    def _hold_the_text(cls, templates: list[str]) -> list[str]:
+        if without := [t for t in templates if "{text}" not in t]:
+            raise ValueError(f"{without[0]!r} has no {{text}}, where the text would stand")
+        return templates
+
+
 class Source(Settings):
     """Rows to read: a file, a glob, a folder, a URL, or a part of the miniature world."""
 
     path: str
     """File, glob or folder, local or any fsspec URL; relative paths start at the working
-    folder. With ``format: miniature``, the name of a part of the built-in world."""
-    format: Literal["auto", "messages", "alpaca", "prompt_completion", "miniature", "ifeval"] = (
-        "auto"
-    )
-    """How a row is laid out; ``auto`` decides from the columns of the rows. The container
-    (JSONL, JSON array, parquet, CSV/TSV; each plain or .gz) follows the content. ``ifeval``,
-    for suites only: prompts with verifiable constraints, see the metric ``constraints``."""
+    folder. A folder may be one that ``datasets`` saved; ``hf://datasets/<owner>/<name>`` is a
+    data set of the hub. With ``format: miniature``, a part of the built-in world."""
+    format: Literal[
+        "auto", "messages", "alpaca", "prompt_completion", "parallel", "miniature", "ifeval"
+    ] = "auto"
+    """How a row is laid out; ``auto`` decides from the columns of the rows. ``messages``:
+    OpenAI's or ShareGPT's turns; ``prompt_completion``: a query and its answer under the usual
+    names, or the query alone; ``parallel``: a text and its translation. ``ifeval``, for suites
+    only: prompts with verifiable constraints, see the metric ``constraints``."""
+    container: Literal[
+        "auto", "jsonl", "array", "objects", "csv", "tsv", "parquet", "arrow", "lines"
+    ] = "auto"
+    """What holds the rows; ``auto`` follows the content, not the name. All may be plain, gzip
+    or zst. ``objects`` are JSON objects over several lines each; ``lines`` holds a query a
+    line, which ``auto`` takes text for that is named ``.txt`` or after a language."""
+    encoding: str = "auto"
+    """Encoding of text files, for example ``cp1252``. ``auto`` knows UTF-8, and UTF-16 and
+    UTF-32 where there is no doubt; older ones cannot be told with certainty."""
+    header: bool | None = None
+    """Whether the first line of a CSV or TSV names its columns. None: it does; with ``format:
+    parallel`` only if it holds a known name."""
     columns: dict[str, str] = {}
     """Renames before the layout is read, as wanted name -> name in the file (dots reach into
-    nested ones), for example ``{prompt: question, completion: translation.is}``."""
+    nested ones), for example ``{prompt: frage, completion: texts.antwort}``."""
+    split: str = "train"
+    """Which split to take of a data set of the hub or of one saved with several."""
+    parallel: Parallel = Parallel()
+    """Where a translation stands, and how it is asked for."""
+    turns: Turns = Turns()
+    """Rules for system turns, several turns and empty ones."""
+    control_tokens: Literal["set_aside", "strip", "keep"] = "set_aside"
+    """What becomes of rows whose text holds the chat template's own tokens (``<|im_end|>``),
+    which would end a turn in the middle: set the row aside, take the tokens out, or keep."""
+    unreadable: Literal["error", "set_aside"] = "error"
+    """A file that gives not one record ends the run, or is counted like any other."""
     rows: int | None = Field(None, ge=1)
     """Take only the first this many records (after set-aside rows); None takes all."""
+    cap: int | None = Field(None, ge=1)
+    """Most records of this source in the pool, after curation; those early in the pool's order
+    stay. No effect on downstream rows or suites."""
     weight: float = Field(1.0, gt=0)
     """How likely a row of this source comes early in the pool, relative to the other
     sources (weighted sampling without replacement). No effect on downstream rows or suites."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        if name == "auto":
+            return name
+        try:
+            b"".decode(name)
+            return codecs.lookup(name).name
+        except LookupError:
+            raise ValueError(
+                f"{name!r} is no text encoding; for example utf-8, utf-16, cp1252, gb18030"
+            ) from None
 
 
 class Downstream(Source):
@@ -38,7 +126,9 @@ class Downstream(Source):
 
     path: str = "downstream"
     """File, glob, folder or URL of the rows; each needs an answer."""
-    format: Literal["auto", "messages", "alpaca", "prompt_completion", "miniature"] = "miniature"
+    format: Literal["auto", "messages", "alpaca", "prompt_completion", "parallel", "miniature"] = (
+        "miniature"
+    )
     """How a row is laid out, as for the corpus."""
     rows: int | None = Field(64, ge=1)
     """Take only the first this many records; None takes all."""

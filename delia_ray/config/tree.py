@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from delia_ray.config.curate import Curate
 from delia_ray.config.data import Downstream, Settings, Source
 from delia_ray.config.evaluate import Evaluate
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, named_arms
@@ -46,6 +47,7 @@ class RunConfig(Settings):
     """The task to adapt to."""
     corpus: list[Source] = [Source(path="corpus", format="miniature", rows=20000)]
     """Diverse queries; reference answers help but are not needed."""
+    curate: Curate = Curate()
     synthesize: Synthesize = Synthesize()
     mix: Mix = Mix()
     finetune: Finetune = Finetune()

@@ -1,16 +1,32 @@
 """One file becomes one table of records and one of rejects; runs as one Ray task."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from delia_ray import miniature
-from delia_ray.ingest.containers import Bad, Numbered, excerpt, read_rows
+from delia_ray.artifacts import Folder
+from delia_ray.ingest.containers import read_rows
+from delia_ray.ingest.curate.steps import Curation, Statistics
+from delia_ray.ingest.languages import language_of_file
+from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.pool import pool_key
-from delia_ray.ingest.readers import RowError, candidates, read_row
-from delia_ray.records import EXAMPLE, QUERY, REJECT, conform, content_id
+from delia_ray.ingest.readers import KNOWN, RowError, candidates, read_row
+from delia_ray.ingest.rows import Bad, Numbered, Reading, excerpt
+from delia_ray.ingest.spill import Stored, Writer, boundaries
+from delia_ray.records import (
+    EXAMPLE,
+    LEAK,
+    QUERY,
+    REJECT,
+    REMOVED,
+    Message,
+    conform,
+    content_id,
+)
 
 KIND_REJECT = REJECT.append(pa.field("kind", pa.string(), nullable=False))
 """A reject with the part of its reason that groups; the stage drops it after counting."""
@@ -35,6 +51,28 @@ class Job:
     weight: float | None = None
     """For queries: makes the pool key, together with ``seed``."""
     seed: int = 0
+    container: str = "auto"
+    encoding: str = "auto"
+    header: bool | None = None
+    options: Options = field(default_factory=Options)
+    aligned: str | None = None
+    """URL of the file whose lines translate those of ``url``."""
+    control: tuple[str, ...] = ()
+    """The chat template's own tokens; texts that hold one are no records."""
+    strip_control: bool = False
+    """Take them out instead."""
+    store: tuple[Folder, str] | None = None
+    """Folder and file for the records, which memory then does not hold."""
+    buckets: int = 1
+    """Ranges of the pool key that the file is cut into."""
+
+    def reading(self, name: str) -> Reading:
+        """How to open the file of that name."""
+        header = self.header
+        if header is None and self.format != "parallel":
+            header = True
+        names = KNOWN | {name.lower() for name in self.columns.values()}
+        return Reading(name, self.container, self.encoding, header, names)
 
 
 @dataclass(frozen=True)
@@ -42,32 +80,51 @@ class Part:
     """What one file gave, in file order."""
 
     records: pa.Table
-    """EXAMPLE, or QUERY where the job has a weight."""
+    """EXAMPLE; QUERY where the job has a weight; SLIM where it has a store."""
     rejects: pa.Table
     """KIND_REJECT; none of rows that stand after the job's limit."""
     read: int
     """Rows in the file, good or not."""
+    stored: Stored | None = None
+    removed: pa.Table = field(default_factory=REMOVED.empty_table)
+    leaks: pa.Table = field(default_factory=LEAK.empty_table)
+    statistics: Statistics = field(default_factory=Statistics)
 
 
-def parse_file(job: Job) -> Part:
-    """Read the file of ``job``.
+class _Records(Protocol):
+    """Where records go."""
+
+    def full(self, limit: int | None) -> bool: ...
+
+    def add(self, row: dict[str, Any]) -> None: ...
+
+    def part(self, rejects: pa.Table, read: int) -> Part: ...
+
+
+def parse_file(job: Job, curation: Curation | None = None) -> Part:
+    """Read the file of ``job``; ``curation`` is for jobs with a store.
 
     Raises:
         OSError: the file cannot be read.
     """
-    layouts = candidates(job.format, job.columns)
-    records = _Rows(EXAMPLE if job.weight is None else QUERY)
+    job = _named_languages(job)
+    layouts = candidates(job.format, job.columns, job.options)
+    control = re.compile("|".join(map(re.escape, job.control))) if job.control else None
+    refused = None if job.strip_control else control
+    records: _Records = _InMemory(job) if job.store is None else _OnDisk(job, curation)
     rejects = _Rows(KIND_REJECT)
     read = 0
     for number, row in _raw_rows(job):
         read += 1
-        if job.limit is not None and len(records) >= job.limit:
+        if records.full(job.limit):
             continue
         origin = {"source": job.source, "file": job.file, "row": number}
         try:
             if isinstance(row, Bad):
                 raise RowError(row.reason, row.detail)
-            prompt, answer = read_row(row, layouts, job.columns)
+            prompt, answer = read_row(row, layouts, job.columns, refused)
+            if control is not None and job.strip_control:
+                prompt, answer = _without(control, prompt, answer)
             if answer is None and job.answers_needed:
                 raise RowError("no answer")
         except RowError as error:
@@ -75,18 +132,140 @@ def parse_file(job: Job) -> Part:
             reason = str(error).encode("utf-8", "backslashreplace").decode()
             rejects.add({**origin, "reason": reason, "excerpt": text, "kind": error.reason})
             continue
-        record = {"id": content_id(prompt, answer), **origin, "prompt": prompt, "answer": answer}
-        if job.weight is not None:
-            record["key"] = pool_key(job.seed, str(record["id"]), job.weight)
-        records.add(record)
-    return Part(records.table(), rejects.table(), read)
+        records.add(
+            {"id": content_id(prompt, answer), **origin, "prompt": prompt, "answer": answer}
+        )
+    return records.part(rejects.table(), read)
+
+
+class _InMemory:
+    """Records as one table."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._rows = _Rows(EXAMPLE if job.weight is None else QUERY)
+
+    def full(self, limit: int | None) -> bool:
+        return limit is not None and len(self._rows) >= limit
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.add(row if self._job.weight is None else _keyed(row, self._job))
+
+    def part(self, rejects: pa.Table, read: int) -> Part:
+        return Part(self._rows.table(), rejects, read)
+
+
+class _OnDisk:
+    """Records curated and written a batch at a time, see `spill`."""
+
+    def __init__(self, job: Job, curation: Curation | None) -> None:
+        if job.store is None:
+            raise AssertionError("no store")
+        self._job, self._curation = job, curation
+        folder, name = job.store
+        self._writer = Writer(folder, name, boundaries(job.buckets))
+        self._waiting: list[dict[str, Any]] = []
+        self._removed, self._leaks = _Rows(REMOVED), _Rows(LEAK)
+        self._statistics = Statistics()
+
+    def full(self, limit: int | None) -> bool:
+        if limit is None:
+            return False
+        if self._writer.written + len(self._waiting) >= limit:
+            self._flush()  # curation may leave fewer
+        return self._writer.written >= limit
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._waiting.append(row)
+        if len(self._waiting) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        records, signatures = self._waiting, None
+        self._waiting = []
+        if self._curation is not None and records:
+            curated = self._curation(records, self._statistics)
+            records, signatures = curated.records, curated.signatures
+            for row in curated.removed:
+                self._removed.add(row)
+            for row in curated.leaks:
+                self._leaks.add(row)
+        self._writer.write([_keyed(record, self._job) for record in records], signatures)
+
+    def part(self, rejects: pa.Table, read: int) -> Part:
+        self._flush()
+        slim, stored = self._writer.close()
+        return Part(
+            slim, rejects, read, stored, self._removed.table(), self._leaks.table(),
+            self._statistics,
+        )  # fmt: skip
+
+
+def _keyed(row: dict[str, Any], job: Job) -> dict[str, Any]:
+    return {**row, "key": pool_key(job.seed, str(row["id"]), job.weight or 1.0)}
+
+
+def _without(
+    control: re.Pattern[str], prompt: list[Message], answer: str | None
+) -> tuple[list[Message], str | None]:
+    """The chat without control tokens, taken out until putting the rest together makes none."""
+
+    def clean(text: str) -> str:
+        while (shorter := control.sub("", text)) != text:
+            text = shorter
+        return text
+
+    prompt = [{"role": turn["role"], "content": clean(turn["content"])} for turn in prompt]
+    if not prompt[-1]["content"].strip():
+        raise RowError("empty prompt")
+    answer = clean(answer or "")
+    return prompt, answer if answer.strip() else None
+
+
+def _named_languages(job: Job) -> Job:
+    """Line-aligned files name their languages; the config's names win."""
+    if job.aligned is None:
+        return job
+    wanted = job.options.parallel
+    first = wanted.source or language_of_file(job.url) or "source"
+    second = wanted.target or language_of_file(job.aligned) or "target"
+    if first == second:
+        second = "target"
+    parallel = wanted.model_copy(update={"source": first, "target": second})
+    return replace(job, format="parallel", options=replace(job.options, parallel=parallel))
 
 
 def _raw_rows(job: Job) -> Iterator[Numbered]:
     if job.format == "miniature":
         # Always the same data, whatever the run's seed: it stands in for a fixed file.
         return iter(enumerate(miniature.rows(job.source, job.limit or 0, seed=0), 1))
-    return read_rows(job.url)
+    if job.aligned is not None:
+        return _aligned_rows(job, job.aligned)
+    return read_rows(job.url, job.reading(job.file))
+
+
+def _aligned_rows(job: Job, aligned: str) -> Iterator[Numbered]:
+    reading = replace(job.reading(job.file), container="lines")
+    counts = [sum(1 for _ in read_rows(url, reading)) for url in (job.url, aligned)]
+    if counts[0] != counts[1]:
+        # Nobody can say where a line is missing, so none of the pairs can be trusted.
+        detail = f"{counts[0]:,} against {counts[1]:,}"
+        for number in range(1, max(counts) + 1):
+            yield number, Bad("the two files differ in lines", detail, "")
+        return
+    parallel = job.options.parallel
+    both = zip(read_rows(job.url, reading), read_rows(aligned, reading), strict=True)
+    for (number, text), (_, translation) in both:
+        if isinstance(text, Bad) or isinstance(translation, Bad):
+            yield number, text if isinstance(text, Bad) else translation
+        else:
+            yield (
+                number,
+                {
+                    parallel.source or "source": text["prompt"],
+                    parallel.target or "target": translation["prompt"],
+                },
+            )
 
 
 @dataclass

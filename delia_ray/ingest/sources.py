@@ -9,10 +9,16 @@ from typing import Any, Literal
 from delia_ray import miniature
 from delia_ray.config import RunConfig, Source
 from delia_ray.errors import UserError
-from delia_ray.ingest.files import InputFile, digest_file, find
+from delia_ray.ingest.files import InputFile, digest_file, find, pair
+from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.parse import Job
 from delia_ray.ingest.readers import candidates
 from delia_ray.records import digest
+
+_READING = {
+    "container", "encoding", "header", "split", "parallel", "turns", "control_tokens", "unreadable",
+}  # fmt: skip
+"""Settings that enter the fingerprint only where they are set."""
 
 Group = Literal["downstream", "corpus", "suites"]
 
@@ -38,7 +44,11 @@ class Feed:
         source = self.source
         if source.format == "miniature":
             return [InputFile(name=source.path, url=f"miniature://{source.path}", local=False)]
-        return find(source.path, f"{self.setting}.path")
+        files = find(source.path, f"{self.setting}.path", source.split)
+        if source.parallel.path is None:
+            return files
+        others = find(source.parallel.path, f"{self.setting}.parallel.path", source.split)
+        return pair(files, others, self.setting)
 
     def check(self) -> None:
         """
@@ -75,12 +85,15 @@ class Feed:
         names = {"path", "format", "columns", "rows"}
         if self.group == "corpus":
             names.add("weight")
+            if self.source.cap is not None:
+                names.add("cap")
         # Not the special tokens or metrics: changing them must not read everything again.
         kept = self.source.model_dump(mode="json", include=names)
-        return {**kept, "files": {f.name: self._digest(f) for f in self.files}}
+        changed = self.source.model_dump(mode="json", include=_READING, exclude_defaults=True)
+        return {**kept, **changed, "files": {f.name: self._digest(f) for f in self.files}}
 
-    def jobs(self, seed: int) -> list[Job]:
-        """One job for each file, in reading order."""
+    def jobs(self, seed: int, control: Sequence[str] = ()) -> list[Job]:
+        """One job for each file, in reading order; ``control`` are the model's own tokens."""
         source, queries = self.source, self.group == "corpus"
         return [
             Job(
@@ -93,14 +106,28 @@ class Feed:
                 answers_needed=not queries,
                 weight=source.weight if queries else None,
                 seed=seed,
+                container=source.container,
+                encoding=source.encoding,
+                header=source.header,
+                options=Options(source.turns, source.parallel),
+                aligned=file.aligned.url if file.aligned else None,
+                control=tuple(control) if self.checks_control else (),
+                strip_control=source.control_tokens == "strip",
             )
             for file in self.files
         ]
 
+    @property
+    def checks_control(self) -> bool:
+        """Whether texts are searched for the model's own tokens; the miniature world has none."""
+        return self.source.control_tokens != "keep" and self.source.format != "miniature"
+
     def _digest(self, file: InputFile) -> str:
         source = self.source
         if source.format != "miniature":
-            return digest_file(file, f"{self.setting}.path")
+            own = digest_file(file, f"{self.setting}.path")
+            other = file.aligned
+            return own if other is None else f"{own} {digest_file(other, self.setting)}"
         # A change of the world shows in its first rows, and all of them may be millions.
         return digest(list(miniature.rows(source.path, min(source.rows or 0, 500), seed=0)))
 

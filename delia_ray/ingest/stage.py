@@ -6,55 +6,25 @@ Writes ``downstream.parquet`` and ``suite-<name>.parquet`` (EXAMPLE, file order)
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from delia_ray import runtime
-from delia_ray.config import RunConfig
-from delia_ray.errors import DeliaError, UserError
-from delia_ray.ingest.parse import KIND_REJECT, Part, parse_file
-from delia_ray.ingest.pool import first_of_each, merge_by_key
+from delia_ray import models, runtime
+from delia_ray.config import Curate, RunConfig
+from delia_ray.ingest import spill
+from delia_ray.ingest.gathering import (
+    Gathered,
+    drop_duplicates,
+    drop_near_duplicates,
+    keep_to_caps,
+)
+from delia_ray.ingest.parse import KIND_REJECT
+from delia_ray.ingest.reading import Reading, tokenizer_folder
 from delia_ray.ingest.sources import Feed, feeds
-from delia_ray.records import QUERY
-from delia_ray.stage import Outcome, Progress, Stage, StageRun
-
-
-@dataclass
-class Gathered:
-    """What one source gave after its limit."""
-
-    feed: Feed
-    records: list[pa.Table]
-    """One for each file."""
-    rejects: pa.Table
-    """KIND_REJECT."""
-    read: int
-    beyond_limit: int
-    duplicates: int = 0
-    """Records dropped because an earlier one of the corpus has the same content."""
-    kept_duplicates: int = 0
-    """Records that repeat an earlier one of a set where each row counts."""
-
-    def counts(self) -> dict[str, Any]:
-        """``read`` equals the sum of ``records``, all ``rejects``, ``duplicates`` and
-        ``beyond_limit``; the rest is said about these."""
-        reasons = Counter(self.rejects.column("kind").to_pylist())
-        records = sum(map(len, self.records))
-        if self.read != records + reasons.total() + self.duplicates + self.beyond_limit:
-            raise AssertionError(f"rows of {self.feed.setting} do not add up: {self}")
-        return {
-            "files": len(self.feed.files),
-            "read": self.read,
-            "records": records,
-            "rejects": dict(sorted(reasons.items())),
-            "duplicates": self.duplicates,
-            "beyond_limit": self.beyond_limit,
-            "kept_duplicates": self.kept_duplicates,
-            "without_answer": sum(t.column("answer").null_count for t in self.records),
-        }
+from delia_ray.records import LEAK, QUERY, REMOVED
+from delia_ray.stage import Outcome, Stage, StageRun
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -64,12 +34,31 @@ def settings(config: RunConfig) -> dict[str, Any]:
         UserError: a path is missing, cannot be read or cannot work as configured.
     """
     described: dict[str, Any] = {"seed": config.seed, "downstream": [], "corpus": [], "suites": {}}
-    for feed in feeds(config):
+    sources = feeds(config)
+    described["control_tokens"] = control_tokens(config, sources)
+    if config.curate != Curate():
+        described["curate"] = config.curate.model_dump(mode="json")
+        if tokenizer_folder(config):
+            described["tokenizer"] = models.fingerprint(config.model)
+    for feed in sources:
         if feed.group == "suites":
             described["suites"][feed.label] = feed.settings()
         else:
             described[feed.group].append(feed.settings())
     return described
+
+
+def control_tokens(config: RunConfig, sources: Sequence[Feed]) -> list[str]:
+    """The tokens of the base model that no text may hold; the downstream rows' new ones are
+    not among them. None where no source is searched for them.
+
+    Raises:
+        UserError: the model is not there.
+    """
+    if not any(feed.checks_control for feed in sources):
+        return []
+    known = models.template_tokens(config.model)
+    return [token for token in known if token not in config.downstream.special_tokens]
 
 
 def run(run: StageRun) -> Outcome:
@@ -84,11 +73,17 @@ def run(run: StageRun) -> Outcome:
     for feed in sources:
         feed.check()
     runtime.connect(config)
-    parts = read_parts(sources, config.seed, run.progress)
-    gathered = [gather(feed, own) for feed, own in zip(sources, parts, strict=True)]
+    scratch = run.out / "scratch"
+    run.out.remove("scratch")  # of a run that was broken off
+    reading = Reading(run, scratch, control_tokens(config, sources), run.progress)
+    gathered = reading.all(sources)
     corpus = [one for one in gathered if one.feed.group == "corpus"]
     others = [one for one in gathered if one.feed.group != "corpus"]
     drop_duplicates(corpus)
+    near = config.curate.near_duplicates
+    if near is not None:
+        drop_near_duplicates(corpus, near.threshold)
+    keep_to_caps(corpus)
     tables: dict[str, list[pa.Table]] = {}
     for one in others:
         table = pa.concat_tables(one.records)
@@ -97,9 +92,10 @@ def run(run: StageRun) -> Outcome:
         tables.setdefault(name, []).append(table)
     for name, own in tables.items():
         run.out.write_table(f"{name}.parquet", pa.concat_tables(own))
-    queries = [table for one in corpus for table in one.records]
-    pool = merge_by_key([QUERY.empty_table(), *queries])
-    run.out.write_table("corpus.parquet", pool)
+    kept = [(s, t) for one in corpus for s, t in zip(one.stored, one.records, strict=True)]
+    pool = sum(len(table) for _, table in kept)
+    run.out.write_tables("corpus.parquet", QUERY, spill.pool(kept, reading.buckets))
+    run.out.remove("scratch")
     rejects = pa.concat_tables([KIND_REJECT.empty_table(), *(one.rejects for one in gathered)])
     run.out.write_table("rejects.parquet", rejects.drop_columns("kind"))
 
@@ -107,109 +103,39 @@ def run(run: StageRun) -> Outcome:
     for one in gathered:
         counts[one.feed.group][one.feed.label] = one.counts()
     counts["files"] = sum(len(feed.files) for feed in sources)
+    removed = pa.concat_tables([REMOVED.empty_table(), *(one.removed for one in corpus)])
+    if curates(config):
+        run.out.write_table("removed.parquet", removed)
+        counts["curation"] = _curated(run, corpus, removed)
     downstream = sum(c["records"] for c in counts["downstream"].values())
     repeats = sum(one.duplicates for one in corpus)
     return Outcome(
         counts,
-        f"{downstream:,} downstream, {len(pool):,} diverse queries, {len(rejects):,} rejects"
-        + (f", {repeats:,} duplicates" if repeats else ""),
+        f"{downstream:,} downstream, {pool:,} diverse queries, {len(rejects):,} rejects"
+        + (f", {repeats:,} duplicates" if repeats else "")
+        + (f", {len(removed):,} removed" if len(removed) else ""),
     )
 
 
-def read_parts(sources: Sequence[Feed], seed: int, progress: Progress) -> list[list[Part]]:
-    """Every file of every source, one Ray task each; needs a connected Ray.
-
-    Raises:
-        DeliaError: a file could not be read.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    node = ray.get_runtime_context().get_node_id()
-    nodes: Any = ray.nodes()
-    cpus = {n["NodeID"]: n["Resources"].get("CPU", 0) for n in nodes}.get(node, 0)
-    # A local file is on this node's disk and perhaps on no other, and this node may be a
-    # cluster's head, which often offers no CPUs.
-    here = {
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
-        "num_cpus": min(1, cpus),
-    }
-    task = ray.remote(parse_file)
-    refs: list[list[Any]] = []
-    origin: dict[Any, tuple[Feed, str]] = {}
-    for feed in sources:
-        refs.append([])
-        for file, job in zip(feed.files, feed.jobs(seed), strict=True):
-            ref = task.options(**(here if file.local else {}), name=f"ingest {file.name}").remote(
-                job
-            )
-            refs[-1].append(ref)
-            origin[ref] = (feed, file.name)
-    waiting, total = list(origin), len(origin)
-    while waiting:
-        done, waiting = ray.wait(waiting, num_returns=1)
-        feed, name = origin[done[0]]
-        try:
-            ray.get(done[0])
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            raise DeliaError(
-                f"{feed.setting}.path={feed.source.path}: reading {name} failed "
-                f"({type(cause).__name__}: {cause})"
-            ) from error
-        progress(total - len(waiting), total, name)
-    return [ray.get(own) for own in refs]
+def curates(config: RunConfig) -> bool:
+    """Whether any step of curation is asked for."""
+    return config.curate != Curate() or any(source.cap for source in config.corpus)
 
 
-def gather(feed: Feed, parts: Sequence[Part]) -> Gathered:
-    """The files of one source in order, up to ``rows`` records; what stands after the last
-    record taken, good or not, is beyond the limit.
-
-    Raises:
-        UserError: there is not one record.
-    """
-    limit = feed.source.rows
-    records, rejects, beyond, taken = [], [], 0, 0
-    for part in parts:
-        kept, bad = part.records, part.rejects
-        if limit is not None and taken + len(kept) >= limit:
-            kept = kept.slice(0, limit - taken)
-            last = kept.column("row")[-1].as_py() if len(kept) else 0
-            bad = bad.filter(pc.less_equal(bad.column("row"), last))
-        records.append(kept)
-        rejects.append(bad)
-        taken += len(kept)
-        beyond += part.read - len(kept) - len(bad)
-    if limit is None and beyond:
-        raise AssertionError(f"{beyond} rows of {feed.setting} are neither record nor reject")
-    if not taken:
-        raise _nothing(feed, pa.concat_tables(rejects))
-    read = sum(part.read for part in parts)
-    return Gathered(feed, records, pa.concat_tables(rejects), read, beyond)
+def _curated(run: StageRun, corpus: Sequence[Gathered], removed: pa.Table) -> dict[str, Any]:
+    """What curation found, for the manifest; the listing of leaks goes to a table."""
+    found: dict[str, Any] = {"removed": dict(sorted(Counter(removed["step"].to_pylist()).items()))}
+    if run.config.curate.leaks is not None:
+        leaks = pa.concat_tables([LEAK.empty_table(), *(one.leaks for one in corpus)])
+        run.out.write_table("leaks.parquet", leaks)
+        found["leaks"] = len(leaks)
+    if run.config.curate.statistics:
+        for name in ("scripts", "languages"):
+            total: Counter[str] = Counter()
+            for one in corpus:
+                total.update(getattr(one.statistics, name))
+            found[name] = dict(total.most_common())
+    return found
 
 
-def drop_duplicates(corpus: Sequence[Gathered]) -> None:
-    """Keep the first record of each id, through all sources in the config's order."""
-    masks = iter(first_of_each([table for one in corpus for table in one.records]))
-    for one in corpus:
-        for index, table in enumerate(one.records):
-            kept = next(masks)
-            if repeats := len(table) - kept.true_count:  # filtering copies the table
-                one.duplicates += repeats
-                one.records[index] = table.filter(kept)
-
-
-def _nothing(feed: Feed, rejects: pa.Table) -> UserError:
-    where = f"{feed.setting}.path={feed.source.path}"
-    if not len(rejects):
-        return UserError(f"{where}: no rows; {feed.setting} must not be empty")
-    kind, times = Counter(rejects.column("kind").to_pylist()).most_common(1)[0]
-    first = rejects.filter(pc.equal(rejects.column("kind"), kind)).slice(0, 1).to_pylist()[0]
-    return UserError(
-        f"{where}: none of {len(rejects):,} rows could be read; {times:,} times: {kind} "
-        f"(row {first['row']} of {first['file']}: {first['reason']}); "
-        f"see {feed.setting}.format and {feed.setting}.columns"
-    )
-
-
-STAGE = Stage(name="ingest", version=1, needs={}, settings=settings, run=run)
+STAGE = Stage(name="ingest", version=2, needs={}, settings=settings, run=run)

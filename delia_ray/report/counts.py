@@ -44,10 +44,19 @@ def ingest_table(counts: Json) -> CountTable | None:
             if not isinstance(found, Mapping) or "read" not in found:
                 return None
             rejects = sum(found.get("rejects", {}).values())
-            parts = [found["records"], rejects, found["duplicates"], found["beyond_limit"]]
+            removed = sum(found.get("removed", {}).values())
+            parts = [found["records"], rejects, found["duplicates"], found["beyond_limit"], removed]
             adds_up = "yes" if sum(parts) == found["read"] else "no"
             rows.append([_source(group, source), *map(number, [found["read"], *parts]), adds_up])
-    header = ["", "read", "= records", "+ rejects", "+ duplicates", "+ beyond limit"]
+    header = [
+        "",
+        "read",
+        "= records",
+        "+ rejects",
+        "+ duplicates",
+        "+ beyond limit",
+        "+ curated away",
+    ]
     return CountTable("", [*header, "adds up"], rows) if rows else None
 
 

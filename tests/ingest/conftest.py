@@ -8,7 +8,7 @@ def base(tmp_path):
     """A config tree over small files: downstream, two corpus sources and one suite."""
     write(tmp_path, "in/down.jsonl", jsonl(DOWNSTREAM))
     write(tmp_path, "in/c/one.json", array(QUERIES[:20]))
-    write(tmp_path, "in/c/two.jsonl.gz", jsonl(QUERIES[10:]) + b"oops\n", gz=True)
+    write(tmp_path, "in/c/two.jsonl.gz", jsonl(QUERIES[10:]) + b"oops\n", "gz")
     write(tmp_path, "in/more.parquet", parquet([{"prompt": "query 3"}, {"prompt": "query 3"}]))
     write(tmp_path, "in/suite.jsonl", jsonl(DOWNSTREAM[:2]))
     return {

@@ -39,22 +39,44 @@ def parquet(rows: Rows) -> bytes:
     return sink.getvalue()
 
 
+def arrow_stream(rows: Rows) -> bytes:
+    return _arrow(rows, pa.ipc.new_stream)
+
+
+def arrow_file(rows: Rows) -> bytes:
+    return _arrow(rows, pa.ipc.new_file)
+
+
+def _arrow(rows: Rows, opener: Any) -> bytes:
+    made, sink = pa.Table.from_pylist(list(rows)), io.BytesIO()
+    with opener(sink, made.schema) as writer:
+        writer.write_table(made)
+    return sink.getvalue()
+
+
 CONTAINERS: dict[str, Callable[[Rows], bytes]] = {
     "jsonl": jsonl,
     "array": array,
     "csv": lambda rows: table(rows, ","),
     "tsv": lambda rows: table(rows, "\t"),
     "parquet": parquet,
+    "arrow stream": arrow_stream,
+    "arrow file": arrow_file,
 }
 TEXT = ("jsonl", "array", "csv", "tsv")
 FLAT = ("csv", "tsv")
 """These hold text only, so no list of messages."""
 
 
-def write(folder: Path, name: str, data: bytes, gz: bool = False) -> str:
+def zst(data: bytes) -> bytes:
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+def write(folder: Path, name: str, data: bytes, packed: str | bool = "") -> str:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(data) if gz else data)
+    pack = {"zst": zst, "gz": gzip.compress, True: gzip.compress}.get(packed, bytes)
+    path.write_bytes(pack(data))
     return str(path)
 
 

@@ -1,11 +1,14 @@
 import gzip
+import io
 import json
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delia_ray.ingest.containers import Bad, container, read_rows
+from delia_ray.ingest.containers import container, read_rows
+from delia_ray.ingest.rows import Bad, Reading
 
 from .helpers import CONTAINERS, TEXT, array, jsonl, table, write
 
@@ -24,10 +27,10 @@ def faults(path):
     return [(number, row.reason) for number, row in read_rows(path) if isinstance(row, Bad)]
 
 
-@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("packed", ["", "gz", "zst"])
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_every_container_whatever_its_name(name, gz, tmp_path):
-    path = write(tmp_path, "data.bin", CONTAINERS[name](ROWS), gz)
+def test_every_container_whatever_its_name(name, packed, tmp_path):
+    path = write(tmp_path, "data.bin", CONTAINERS[name](ROWS), packed)
     assert read(path) == list(enumerate(ROWS, 1))
 
 
@@ -74,7 +77,6 @@ def test_array_on_one_line_and_empty(tmp_path):
     [
         (b'[{"a": 1}, {"a": ]', 1, 2),
         (b'[{"a": 1}, {"a": 2}', 2, 3),
-        (b'[{"a": 1} {"a": 2}]', 1, 2),
         (b'[{"a": 1}] {"a": 2}', 1, 2),
         (b'[{"a": 1}, 3]', 1, 2),
         (b"[", 0, 1),
@@ -88,6 +90,23 @@ def test_a_broken_array_keeps_what_stands_before(text, good, number, tmp_path):
     assert len(rows) == good + 1
 
 
+@pytest.mark.parametrize(
+    ("text", "rows", "bad"),
+    [
+        ('[{"a": 1} {"a": 2}]', [1, 2], []),  # a comma is missing
+        ('[{"a": 1}, {"a": }, {"a": 3}]', [1, 3], [2]),
+        ('[{"a": }, {"a": [}, {"a": 3}]', [3], [1, 2]),
+        ('[\n {"a": 1},\n {"a": "x},\n {"a": 3}\n]', [1, 3], [2]),
+        ('[{"a": 1} oops {"a": 3}]', [1, 3], [2]),
+        ('[{"a": 1}, "{\\"a\\": 2}", {"a": 3}, 4', [1, 3], [2, 4, 5]),
+    ],
+)
+def test_an_array_goes_on_behind_a_fault(text, rows, bad, tmp_path):
+    found = read(write(tmp_path, "x", text.encode()))
+    assert [row["a"] for _, row in found if not isinstance(row, Bad)] == rows
+    assert [number for number, row in found if isinstance(row, Bad)] == bad
+
+
 def test_csv_with_a_malformed_row(tmp_path):
     path = write(tmp_path, "x", b'a,b\r\n1,"two\r\nlines"\r\n1,2,3\r\n\r\n5,6\r\n')
     assert faults(path) == [(2, "wrong number of columns")]
@@ -99,6 +118,7 @@ def test_an_open_quote_does_not_swallow_the_rest_silently(tmp_path):
     path = write(tmp_path, "x", b'a,b\n1,2\n3,"four\n5,6\n7,8\n')
     assert faults(path) == [(2, "a quote is never closed")]
     assert dict(read(path))[2].detail == "from line 3 on"
+    assert [row["a"] for _, row in read(path) if not isinstance(row, Bad)] == ["1", "5", "7"]
 
 
 def test_carriage_returns_alone_end_lines(tmp_path):
@@ -119,8 +139,68 @@ def test_a_cut_off_file_is_said_to_be_damaged(name, tmp_path):
     assert faults(path) == [(1, "the file is damaged from here on")]
 
 
-def test_utf16_is_named(tmp_path):
-    assert faults(write(tmp_path, "x", "a,b\n1,2\n".encode("utf-16"))) == [(1, "not UTF-8")]
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", TEXT)
+def test_utf16_is_read(name, encoding, tmp_path):
+    text = CONTAINERS[name](ROWS).decode()
+    path = write(tmp_path, "x", text.encode(encoding))
+    if encoding == "utf-16-be" and name == "array":
+        text = text.lstrip()
+    assert [row for _, row in read(path)] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
+         "no rows but a git-lfs pointer"),
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>",
+         "no rows but a web page or XML"),
+        (b"PK\x03\x04rest", "no rows but a zip archive (or office document)"),
+        (bytes(5000), "no rows but a run of zero bytes"),
+    ],
+)  # fmt: skip
+def test_what_is_no_data_is_named(start, reason, tmp_path):
+    assert faults(write(tmp_path, "x.jsonl", start)) == [(1, reason)]
+
+
+def test_plain_lines_by_name_and_by_setting(tmp_path):
+    path = write(tmp_path, "news.en", b"One, two.\r\n\r\nThree.")
+    assert [row["prompt"] for _, row in read(path)] == ["One, two.", "", "Three."]
+    other = write(tmp_path, "news", b"One.\nTwo.\n")
+    assert list(read_rows(other, Reading(container="lines")))[1] == (2, {"prompt": "Two."})
+
+
+def test_a_named_encoding(tmp_path):
+    path = write(tmp_path, "x.csv", "prompt\ncafé\n".encode("cp1252"))
+    assert read(path)[0][1]["prompt"] == "caf\udce9"  # kept, and set aside where it is used
+    assert list(read_rows(path, Reading(encoding="cp1252"))) == [(1, {"prompt": "café"})]
+
+
+def test_objects_over_several_lines_and_a_wrapped_list(tmp_path):
+    text = "\n".join(json.dumps(row, indent=2) for row in ROWS).encode()
+    assert [row for _, row in read(write(tmp_path, "x.jsonl", text))] == ROWS
+    wrapped = json.dumps({"data": ROWS}, indent=1).encode()
+    assert [row for _, row in read(write(tmp_path, "y.json", wrapped))] == ROWS
+
+
+def test_a_table_without_a_header(tmp_path):
+    path = write(tmp_path, "x.tsv", b"ein Haus\ta house\nein Hund\ta dog\n")
+    reading = Reading(header=None, names=frozenset({"de", "en"}))
+    assert list(read_rows(path, reading))[1] == (2, {"0": "ein Hund", "1": "a dog"})
+    path = write(tmp_path, "y.tsv", b"de\ten\nein Haus\ta house\n")
+    assert list(read_rows(path, reading)) == [(1, {"de": "ein Haus", "en": "a house"})]
+
+
+def test_one_bad_cell_of_a_binary_table(tmp_path):
+    column = pa.array([0, 2**62], pa.timestamp("s"))
+    sink = io.BytesIO()
+    table = pa.table({"prompt": ["a", "b"], "when": column})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    rows = read(write(tmp_path, "x.arrow", sink.getvalue()))
+    assert rows[0][1]["prompt"] == "a"
+    assert rows[1][1].reason == "a cell cannot be read"
 
 
 def test_array_of_a_single_long_line_is_no_jsonl():

@@ -3,7 +3,8 @@ import os
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.ingest.files import digest_file, find
+from delia_ray.ingest import hub
+from delia_ray.ingest.files import digest_file, find, pair
 
 from .helpers import jsonl, write
 
@@ -32,6 +33,40 @@ def test_file_folder_and_glob(tree):
     assert names(tree / "sub/*") == ["c.parquet", "d.csv"]
     assert names(tree / "*/*.csv") == ["sub/d.csv"]
     assert names(f"file://{tree}/sub") == ["c.parquet", "d.csv"]
+
+
+def test_what_datasets_saved(tmp_path, monkeypatch):
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"prompt": "hi"}])
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "both")
+    write(tmp_path, "one/cache-1234.arrow", b"left by a function")
+    assert names(tmp_path / "one") == ["data-00000-of-00001.arrow"]
+    assert names(tmp_path / "both") == ["data-00000-of-00001.arrow"]
+    with pytest.raises(UserError, match=r"has the splits \['train', 'test'\]; set .*\.split"):
+        find(str(tmp_path / "both"), "corpus[0]", "validation")
+    write(tmp_path, "hub/data/train-1.jsonl", ROW)
+    write(tmp_path, "hub/data/test-1.jsonl", ROW)
+    [file] = hub.resolve(str(tmp_path / "hub"), None, "test")
+    assert file.endswith("data/test-1.jsonl")
+    with pytest.raises(ValueError, match="not 'dev'"):
+        hub.resolve(str(tmp_path / "hub"), None, "dev")
+
+
+def test_a_data_set_of_the_hub_is_named_by_its_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hub.names_dataset("hf://datasets/tatsu-lab/alpaca")
+    assert not hub.names_dataset("hf://datasets/tatsu-lab/alpaca/data/x.parquet")
+    with pytest.raises(UserError, match="write hf://datasets/tatsu-lab/alpaca"):
+        find("tatsu-lab/alpaca", "corpus[0].path")
+
+
+def test_aligned_files_need_partners(tmp_path):
+    one = find(write(tmp_path, "a.is", b"x"), "corpus[0].path")
+    assert pair(one, one, "corpus[0]")[0].aligned == one[0]
+    with pytest.raises(UserError, match=r"corpus\[0\]\.parallel\.path names 0 files"):
+        pair(one, [], "corpus[0]")
 
 
 def test_relative_paths_become_absolute(tree, monkeypatch):

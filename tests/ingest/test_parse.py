@@ -104,6 +104,39 @@ def test_every_part_of_the_miniature_world(name):
     assert part.records.equals(parse_file(one).records)
 
 
+def test_two_aligned_files(tmp_path):
+    one = write(tmp_path, "news.is", "Halló\n\nHeimur\r\n".encode())
+    two = write(tmp_path, "news.en", b"Hello\n\nWorld\n")
+    part = parse_file(job(one, aligned=two))
+    assert part.records["answer"].to_pylist() == ["Hello", "World"]
+    assert part.records["row"].to_pylist() == [1, 3]
+    assert part.rejects["kind"].to_pylist() == ["empty translation"]
+
+
+def test_aligned_files_of_different_length_are_not_trusted(tmp_path):
+    one = write(tmp_path, "news.is", b"a\nb\nc\n")
+    two = write(tmp_path, "news.en", b"a\nc\n")
+    part = parse_file(job(one, aligned=two))
+    assert (part.read, len(part.records)) == (3, 0)
+    assert set(part.rejects["reason"].to_pylist()) == {"the two files differ in lines: 3 against 2"}
+
+
+def test_control_tokens_are_set_aside_or_taken_out(tmp_path):
+    rows = [
+        {"prompt": "a", "completion": "b<|end|>"},
+        {"prompt": "<|user|>", "completion": "b"},
+        {"prompt": "c", "completion": "<|e<|end|>nd|>d"},
+        {"prompt": "c", "completion": "d"},
+    ]
+    path = write(tmp_path, "x", jsonl(rows))
+    control = ("<|end|>", "<|user|>")
+    part = parse_file(job(path, control=control))
+    assert part.rejects["kind"].to_pylist() == ["a control token of the chat template"] * 3
+    part = parse_file(job(path, control=control, strip_control=True))
+    assert part.records["answer"].to_pylist() == ["b", "d", "d"]
+    assert part.rejects["kind"].to_pylist() == ["empty prompt"]
+
+
 def test_rows_of_ifeval(tmp_path):
     ids, kwargs = ["punctuation:no_comma"], [{"num_words": None}]
     rows = [

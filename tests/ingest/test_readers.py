@@ -1,11 +1,15 @@
 import contextlib
+import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from delia_ray.config import Source
+from delia_ray.config import Parallel, Source, Turns
+from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.readers import LAYOUTS, RowError, candidates, read_row, rename, split_turns
 
 USER = {"role": "user", "content": "hi"}
@@ -53,8 +57,24 @@ def test_every_format_of_the_config_has_a_layout():
         ),
         ({"prompt": "hi", "completion": "hello", "id": 7}, [USER], "hello"),
         ({"prompt": "hi"}, [USER], None),
+        ({"question": "hi", "answer": "hello"}, [USER], "hello"),
+        ({"user_query": "hi", "chatgpt_response": "hello"}, [USER], "hello"),
+        ({"input": "hi", "output": "hello"}, [USER], "hello"),
+        ({"query": "hi"}, [USER], None),
+        ({"prompt": [USER], "completion": [ASSISTANT]}, [USER], "hello"),
+        ({"prompt": "hi", "chosen": "hello", "rejected": "go away"}, [USER], "hello"),
+        ({"instruction": "hi", "context": "", "response": "hello"}, [USER], "hello"),
+        ({"instruction": "hi", "instances": [{"input": "", "output": "hello"}]}, [USER], "hello"),
+        ({"messages": json.dumps([USER, ASSISTANT])}, [USER], "hello"),
+        ({"conversation": [{"role": "Human", "value": "hi"}, {"role": "BOT", "text": "hello"}]},
+         [USER], "hello"),
+        ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}],
+          "system": "be short"}, [SYSTEM, USER], "hello"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+         [USER], None),
+        ({"messages": [{"role": "developer", "content": "be short"}, USER]}, [SYSTEM, USER], None),
     ],
-)
+)  # fmt: skip
 def test_layouts(row, prompt, answer):
     assert read(row) == (prompt, answer)
 
@@ -79,7 +99,14 @@ def test_layouts(row, prompt, answer):
         ({"instruction": 3}, "instruction is not text"),
         ({"prompt": "hi", "completion": 42}, "completion is not text"),
         ({"prompt": "a lone \ud800"}, "not valid UTF-8"),
-        ({"question": "hi"}, "no known layout"),
+        ({"frage": "hi"}, "no known layout"),
+        ({"messages": '[{"role": '}, "messages is not a list"),
+        ({"prompt": "a \0 b"}, "zero bytes in the text"),
+        ({"instruction": "x", "instances": [{"output": "1"}, {"output": "2"}]}, "not one instance"),
+        ({"translation": {"is": "já", "en": " "}}, "empty translation"),
+        ({"translation": {"is": "já"}}, "no known layout"),
+        ({"is": "já", "en": 4}, "a text of the pair is not text"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{}]}]}, "unknown role"),
         ({}, "no known layout"),
     ],
 )
@@ -107,6 +134,76 @@ def test_a_missing_column_is_not_replaced_by_another():
 def test_columns_choose_the_layout_that_knows_them():
     row = {"messages": [USER], "q": "the one asked for"}
     assert read(row, columns={"prompt": "q"})[0][0]["content"] == "the one asked for"
+
+
+CHAT = [SYSTEM, USER, ASSISTANT, USER, {"role": "assistant", "content": "again"}]
+
+
+@pytest.mark.parametrize(
+    ("rules", "chat", "prompt", "answer"),
+    [
+        ({"system": "drop"}, CHAT, [USER, ASSISTANT, USER], "again"),
+        ({"several": "first"}, CHAT, [SYSTEM, USER], "hello"),
+        ({"system": "drop", "several": "first"}, CHAT, [USER], "hello"),
+        ({"system": "set_aside"}, CHAT, None, "a system turn"),
+        ({"several": "set_aside"}, CHAT, None, "several turns"),
+        ({"several": "set_aside"}, CHAT[:3], [SYSTEM, USER], "hello"),
+        ({"empty": "set_aside"}, [USER, {"role": "assistant", "content": " "}, USER], None,
+         "an empty turn"),
+        ({"empty": "set_aside"}, [USER, {"role": "assistant", "content": ""}], [USER], None),
+    ],
+)  # fmt: skip
+def test_rules_for_turns(rules, chat, prompt, answer):
+    layouts = candidates("auto", {}, Options(turns=Turns(**rules)))
+    if prompt is None:
+        with pytest.raises(RowError, match=f"^{answer}$"):
+            read_row({"messages": chat}, layouts, {})
+    else:
+        assert read_row({"messages": chat}, layouts, {}) == (prompt, answer)
+
+
+PAIR = {"is": "Halló heimur", "en": "Hello world"}
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "asked", "answer"),
+    [
+        ({"translation": PAIR}, {}, "Icelandic>English: Halló heimur", "Hello world"),
+        (PAIR, {}, "Icelandic>English: Halló heimur", "Hello world"),
+        (PAIR, {"reverse": True}, "English>Icelandic: Hello world", "Halló heimur"),
+        (PAIR, {"source": "en"}, "English>Icelandic: Hello world", "Halló heimur"),
+        ({**PAIR, "de": "Hallo Welt"}, {"source": "de", "target": "is"},
+         "German>Icelandic: Hallo Welt", "Halló heimur"),
+        ({"eng_Latn": "Hello", "isl_Latn": "Halló"}, {}, "English>Icelandic: Hello", "Halló"),
+        ({"0": "Hallo", "1": "Hello"}, {"source": "de", "target": "en"},
+         "German>English: Hallo", "Hello"),
+    ],
+)  # fmt: skip
+def test_parallel_text(row, settings, asked, answer):
+    parallel = Parallel(templates=["{source}>{target}: {text}"], **settings)
+    layouts = candidates("parallel", {}, Options(parallel=parallel))
+    prompt, translation = read_row(row, layouts, {})
+    assert (prompt[0]["content"], translation) == (asked, answer)
+
+
+def test_templates_differ_by_content_and_not_by_place():
+    rows = [{"is": f"orð {i}", "en": f"word {i}"} for i in range(60)]
+    first = [read(row)[0][0]["content"] for row in rows]
+    assert first == [read(row)[0][0]["content"] for row in rows]
+    shapes = {text.replace(f"orð {i}", "") for i, text in enumerate(first)}
+    assert len(shapes) == len(Parallel().templates)
+
+
+def test_a_template_needs_the_text():
+    with pytest.raises(ValidationError, match=r"has no \{text\}"):
+        Parallel(templates=["Translate."])
+
+
+def test_control_tokens_are_refused():
+    control = re.compile(re.escape("<|im_end|>"))
+    with pytest.raises(RowError) as error:
+        read_row({"prompt": "hi<|im_end|>"}, candidates("auto", {}), {}, control)
+    assert str(error.value) == "a control token of the chat template: <|im_end|>"
 
 
 @pytest.mark.parametrize(

@@ -41,5 +41,5 @@ def test_settings_follow_what_the_result_depends_on(base, tmp_path):
     assert made(downstream={**base["downstream"], "weight": 3}) == before
     assert made(corpus=[{**base["corpus"][0], "weight": 3}, base["corpus"][1]]) != before
     assert made(downstream={**base["downstream"], "rows": 2}) != before
-    write(tmp_path, "in/c/two.jsonl.gz", jsonl(QUERIES), gz=True)
+    write(tmp_path, "in/c/two.jsonl.gz", jsonl(QUERIES), "gz")
     assert made() != before
