@@ -30,8 +30,8 @@ RATES = [1e-3, 3e-3, 6e-3]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="of each trial")
-    parser.add_argument("--rows", type=int, default=64, help="of each suite")
+    parser.add_argument("--steps", type=int, default=400, help="of each trial; the demo's")
+    parser.add_argument("--rows", type=int, default=128, help="of each suite; the demo's")
     arguments = parser.parse_args()
     storage = tempfile.mkdtemp(prefix="sweep-overhead-")
     try:

@@ -8,6 +8,7 @@ files, and those of the scores where the strategy looks at the rows.
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ FACTS = "store-facts.json"
 """The key of the store, and the mix that it was taken from (null: made here)."""
 
 
-def store_key(stage: StageRun, needs: dict[str, tuple[str, ...]]) -> str | None:
+def store_key(stage: StageRun, needs: Mapping[str, tuple[str, ...]]) -> str | None:
     """What the store depends on, as a digest; None where an input has no manifest."""
     inputs: dict[str, Any] = {}
     for name, tables in needs.items():

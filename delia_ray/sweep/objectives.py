@@ -1,5 +1,6 @@
 """What a trial's scores and costs are worth, in the sweep's own words."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from delia_ray.config import Sweep
@@ -42,7 +43,7 @@ def spread(sweep: Sweep, point: Point) -> float:
         errors = [(f["high"] - f["low"]) / 2 / 1.96 for f in each]
         share = own.weight / total / len(each)
         variance += sum((share * e) ** 2 for e in errors)
-    return variance**0.5
+    return math.sqrt(variance)
 
 
 def best(sweep: Sweep, records: Sequence[Record]) -> Record | None:

@@ -104,7 +104,14 @@ def _best(configs: Configs, chosen: Record) -> dict[str, Any]:
 
 def _trial(sweep: Sweep, record: Record) -> dict[str, Any]:
     point = record.last
-    found = {"score": None, "low": None, "high": None, "objectives": {}, "step": 0, "suites": {}}
+    found: dict[str, Any] = {
+        "score": None,
+        "low": None,
+        "high": None,
+        "objectives": {},
+        "step": 0,
+        "suites": {},
+    }
     if point is not None and record.state != "failed":  # a failed trial has no score
         value, se = objectives.score(sweep, point), objectives.spread(sweep, point)
         found = {

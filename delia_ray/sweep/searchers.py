@@ -109,7 +109,7 @@ def make_scheduler(sweep: Sweep) -> Any:
     return FIFOScheduler()
 
 
-class Guided(Searcher):
+class Guided(Searcher):  # type: ignore[misc]
     """Passes on what another searcher suggests, but nothing twice: of a trial that is known
     already nothing new is learned."""
 
@@ -146,11 +146,11 @@ class Guided(Searcher):
 
     def on_pause(self, trial_id: str) -> None:
         """Of HyperBand with BOHB."""
-        self.inner.on_pause(self.names[trial_id])  # type: ignore[attr-defined]
+        self.inner.on_pause(self.names[trial_id])
 
     def on_unpause(self, trial_id: str) -> None:
         """Of HyperBand with BOHB."""
-        self.inner.on_unpause(self.names[trial_id])  # type: ignore[attr-defined]
+        self.inner.on_unpause(self.names[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """An empty file: a search goes on from the trials' own."""

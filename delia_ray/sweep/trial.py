@@ -23,7 +23,7 @@ def named(objective: str) -> str:
     return f"objective_{objective}"
 
 
-class TrialActor(tune.Trainable):
+class TrialActor(tune.Trainable):  # type: ignore[misc]
     """One trial after the other.
 
     ``config``: ``key`` of the trial, ``trials`` (URL of their folder), ``sweep`` (its settings as

@@ -11,7 +11,7 @@ from delia_ray.sweep.trial import KEY, SCORE, STEP
 from delia_ray.sweep.work import stop
 
 
-class Watch(Callback):
+class Watch(Callback):  # type: ignore[misc]
     """Of one search.
 
     Args:
