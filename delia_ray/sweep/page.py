@@ -8,7 +8,7 @@ from typing import Any
 
 from delia_ray.report.document import fill
 from delia_ray.report.words import clock, number
-from delia_ray.study.tables import FigureTable, cell, figure, signed
+from delia_ray.study.tables import FigureTable, cell, figure
 from delia_ray.study.tables import table as rows_table
 from delia_ray.sweep import plots
 
@@ -62,7 +62,7 @@ def headline(result: Result) -> str:
     if found is None:
         return f"Best of the search, not confirmed: {said}"
     gap = found["difference"]
-    interval = f"{signed(gap['value'])} [{signed(gap['low'])}, {signed(gap['high'])}]"
+    interval = f"{fine(gap['value'])} [{fine(gap['low'])}, {fine(gap['high'])}]"
     verdict = {
         "better": f"beats the recipe by {interval}",
         "worse": f"does worse than the recipe: {interval}",
@@ -297,8 +297,8 @@ def confirmation_table(result: Result) -> list[dict[str, Any]]:
     rows = [("all suites", found["difference"]), *found["suites"].items()]
     return [
         {
-            "name": name, "value": signed(own["value"]), "p": cell(own["p"], "p").text,
-            "interval": f"{signed(own['low'])} to {signed(own['high'])}",
+            "name": name, "value": fine(own["value"]), "p": cell(own["p"], "p").text,
+            "interval": f"{fine(own['low'])} to {fine(own['high'])}",
             "tone": "better" if own["low"] > 0 else "worse" if own["high"] < 0 else "open",
             "rows": own["rows"],
         }
@@ -326,6 +326,11 @@ def counters(result: Result) -> list[tuple[str, str]]:
     return [
         (name, number(v) if isinstance(v, int) else figure(v)) for name, v in known if v is not None
     ]
+
+
+def fine(value: float) -> str:
+    """A difference of scores to three digits: near the ceiling two say nothing."""
+    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
 
 
 def _cell(value: Any) -> Any:

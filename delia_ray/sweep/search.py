@@ -110,7 +110,7 @@ class Search:
             space["key"] = tune.grid_search(list(keys))
         if scheduler and self.sweep.scheduler == "pbt":
             rates = self._rates(keys)
-            space["lr"] = tune.sample_from(lambda spec: rates[spec.config["key"]])
+            space["lr"] = tune.sample_from(lambda config: rates[config["key"]])
         tuner = tune.Tuner(
             TrialActor,
             param_space=space,

@@ -138,7 +138,7 @@ def test_the_page_holds_every_section_and_escapes(made: dict[str, Any], page: st
 
 
 def test_the_headline_says_what_the_interval_allows(made: dict[str, Any]) -> None:
-    assert "beats the recipe by +0.50" in headline(made)
+    assert "beats the recipe by +0.500 [" in headline(made)
     other = copy.deepcopy(made)
     other["confirmation"]["verdict"] = "cannot tell"
     assert "cannot be told from the recipe" in headline(other)
