@@ -30,12 +30,14 @@ class Place:
         Args:
             settings: recipes and overrides, as for ``delia run``.
         """
-        os.environ.update(ENV)
-        from ray.cluster_utils import Cluster
-
         self.settings = settings
         self.root = Path(tempfile.mkdtemp(prefix="drill-"))
         self.temp = tempfile.mkdtemp(prefix="dr-", dir="/tmp")  # short: sockets lie in it
+        # Ray writes the cluster's address below it, and would overwrite that of another.
+        os.environ.update(ENV, RAY_TMPDIR=self.temp)
+        Path(self.temp, "ray").mkdir()
+        from ray.cluster_utils import Cluster
+
         self.cpus = cpus
         self.cluster: Any = Cluster(
             initialize_head=True,
