@@ -30,23 +30,34 @@ class Place:
         Args:
             settings: recipes and overrides, as for ``delia run``.
         """
-        os.environ.update(ENV)
-        from ray.cluster_utils import Cluster
-
         self.settings = settings
         self.root = Path(tempfile.mkdtemp(prefix="drill-"))
         self.temp = tempfile.mkdtemp(prefix="dr-", dir="/tmp")  # short: sockets lie in it
+        # Ray writes the cluster's address below it, and would overwrite that of another.
+        os.environ.update(ENV, RAY_TMPDIR=self.temp)
+        Path(self.temp, "ray").mkdir()
         self.cpus = cpus
-        self.cluster: Any = Cluster(
+        self.cluster: Any = None
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(
             initialize_head=True,
             head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": self.temp},
         )
-        self.node = self.cluster.add_node(num_cpus=cpus)
+        self.node = self.cluster.add_node(num_cpus=self.cpus)
         self.cluster.wait_for_nodes()
 
     def close(self) -> None:
         """End the cluster; the runs' folders go too."""
-        self.cluster.shutdown()
+        if self.cluster is not None:
+            self.cluster.shutdown()
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.rmtree(self.temp, ignore_errors=True)
 

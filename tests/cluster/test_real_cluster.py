@@ -136,8 +136,12 @@ def test_a_job_succeeds_with_its_artifacts_in_shared_storage(
 
 
 def test_ray_job_submit_runs_the_same_recipe(cluster: Cluster, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"  # what git tracks of it; a developer's has more
+    for part in ("delia_ray", "jobs"):
+        shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
     done = cluster.run(
-        str(RAY), "job", "submit", "--address", cluster.address, "--working-dir", str(ROOT), "--",
+        str(RAY), "job", "submit", "--address", cluster.address,
+        "--working-dir", str(checkout), "--",
         sys.executable, "jobs/stage.py", "ingest", *recipe("other", tmp_path),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
