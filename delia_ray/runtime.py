@@ -67,6 +67,22 @@ def disconnect() -> None:
         ray.shutdown()
 
 
+def own_group() -> str:
+    """Id of the placement group that this actor runs in; empty where it is in none."""
+    from ray.util import get_current_placement_group
+
+    group = get_current_placement_group()
+    return group.id.hex() if group else ""
+
+
+def free_group(group: str) -> None:
+    """Remove a placement group, and with it what still runs there."""
+    import ray
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
+
+
 def free_orphans() -> None:
     """Give back what dead processes of this driver still hold; to be called while nothing of it
     runs.
@@ -75,14 +91,13 @@ def free_orphans() -> None:
     until the driver ends: only the dashboard's agent would clean it up.
     """
     import ray
-    from ray.util.placement_group import PlacementGroup, placement_group_table
-    from ray.util.placement_group import remove_placement_group as remove
+    from ray.util.placement_group import placement_group_table
 
     job = ray.get_runtime_context().get_job_id()
     for name, facts in placement_group_table().items():
         # The last digits of a placement group's id are those of the job that made it.
         if name.endswith(job) and facts["state"] not in ("REMOVED",):
-            remove(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
+            free_group(name)
 
 
 def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:

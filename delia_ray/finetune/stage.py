@@ -17,6 +17,8 @@ from delia_ray.finetune.progress import PROGRESS, SUMMARY
 from delia_ray.models import fingerprint, folder_digest, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
 
+GROUP = "group.json"
+"""Placement group of the workers that train now; a controller that dies leaves it behind."""
 NOT_IN_THE_RESULT = {
     "workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "zero", "offload",
     "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "profile",
@@ -138,22 +140,30 @@ def _train_together(stage: StageRun, gpus: float) -> None:
                 fit()
                 break
             except RayActorError:  # Ray Train restarts workers, but nobody its controller
-                if not left or runtime.is_inside():
+                if not left:
                     raise
                 print("Ray Train's controller died; training goes on with another", flush=True)
-                # Its workers' CPUs stay taken as long as this driver is connected.
-                runtime.disconnect()
-                runtime.connect(stage.config)
+                # Its workers' CPUs stay taken as long as their driver is connected.
+                if not runtime.is_inside():
+                    runtime.disconnect()
+                    runtime.connect(stage.config)
+                elif stage.out.exists(GROUP):
+                    runtime.free_group(stage.out.read_json(GROUP)["id"])
     finally:
         stop.set()
         watcher.join()
+    stage.out.remove(GROUP)
 
 
 def _worker(settings: dict[str, Any]) -> None:
+    from ray.train import get_context as train_context
+
     from delia_ray.finetune.checkpoints import Checkpoints
     from delia_ray.finetune.loop import train
 
     job = settings["job"]
+    if train_context().get_world_rank() == 0:
+        job.out.write_json(GROUP, {"id": runtime.own_group()})
     train(job, Checkpoints(job.out / "checkpoints", job.config.finetune.keep_checkpoints))
 
 
