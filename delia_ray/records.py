@@ -71,7 +71,11 @@ LEAK = pa.schema(
         _field("id", pa.string(), "of the query"),
         _field("of", pa.string(), "the downstream or evaluation row that it holds or is held by"),
         _field("held", pa.float64(), "share of that text's own n-grams that the query has"),
-        _field("holds", pa.float64(), "share of the query's n-grams that such texts have"),
+        _field(
+            "holds",
+            pa.float64(),
+            "share of the n-grams of the query's last turn that such texts have",
+        ),
         _field("excerpt", pa.string(), "the beginning of the query"),
     ]
 )

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "records", "miniature", "text", "ifeval"},
+    {"errors", "records", "miniature", "text", "ifeval", "diversity"},
     {"config", "artifacts"},
     {"recipe_files"},
     {"models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
@@ -69,6 +69,7 @@ def test_a_wrong_import_would_be_seen(tmp_path: Path) -> None:
         ("delia_ray.miniature", ("ray", "torch", "transformers", "numpy", "pyarrow")),
         ("delia_ray.ifeval", ("ray", "torch", "transformers", "numpy", "pyarrow")),
         ("delia_ray.ingest.gathering", ("ray", "torch", "transformers", "datasets", "rensa")),
+        ("delia_ray.diversity", ("ray", "torch", "transformers", "pyarrow")),
         ("delia_ray.mix.order", ("ray", "torch", "transformers", "pyarrow")),
         ("delia_ray.synthesize.checks", ("ray", "torch", "transformers")),
         ("delia_ray.rewording", ("ray", "torch", "transformers")),

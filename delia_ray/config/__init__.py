@@ -5,7 +5,7 @@ last. Unknown keys fail with the nearest valid name. The text under each field i
 documentation: ``delia show`` prints it.
 """
 
-from delia_ray.config.curate import Curate, Leaks, NearDuplicates
+from delia_ray.config.curate import Curate, Diversity, Leaks, NearDuplicates
 from delia_ray.config.data import Downstream, Parallel, Settings, Source, Turns
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
@@ -30,6 +30,7 @@ __all__ = [
     "AutoEngine",
     "Cluster",
     "Curate",
+    "Diversity",
     "Downstream",
     "Engine",
     "Evaluate",

@@ -41,10 +41,23 @@ class Leaks(Settings):
     """Characters of an n-gram, of the text without case, punctuation and space, so that none of
     these hides a copy. Shorter texts count where they are equal."""
     share: float = Field(0.6, gt=0, le=1)
-    """A row goes if so much of a text's own n-grams are in it, or so much of its n-grams in such
-    texts. N-grams that many of these texts share (their instruction) do not count."""
+    """A row goes if so much of a protected text's own n-grams are in it. N-grams that many of
+    these texts share (their instruction) do not count."""
+    query_share: float = Field(0.9, gt=0, le=1)
+    """A row goes too if so much of its query's n-grams are in protected texts; higher, since a
+    short query shares half its words with many a text that it has not come from."""
     action: Literal["remove", "report"] = "remove"
     """Remove the rows, or keep and only list them in ``leaks.parquet``."""
+
+
+class Diversity(Settings):
+    """How diverse the pool is, and every prefix of it that an arm trains on; for the report."""
+
+    rows: int = Field(20_000, ge=1)
+    """Queries of the pool's beginning whose words are counted."""
+    embedded: int = Field(2048, ge=0)
+    """Queries of them that the base model embeds (mean hidden state), for the Vendi score; 0 for
+    none. Costs one pass of the model over each."""
 
 
 class Curate(Settings):
@@ -64,6 +77,8 @@ class Curate(Settings):
     """Remove what leaks from the downstream set and the suites; ``{}`` for the defaults."""
     statistics: bool = False
     """Count scripts and languages."""
+    diversity: Diversity | None = None
+    """Measure the diversity of the pool; ``{}`` for the defaults."""
 
     @model_validator(mode="after")
     def _limits_fit(self) -> "Curate":

@@ -9,7 +9,7 @@ from delia_ray import ifeval
 from delia_ray.config import Parallel as ParallelText
 from delia_ray.config import Turns as Rules
 from delia_ray.ingest.languages import language
-from delia_ray.ingest.turns import RowError, Turns, chat, split_turns
+from delia_ray.ingest.turns import RowError, Turns, chat, check_encodable, split_turns
 from delia_ray.records import digest
 
 RawRow = Mapping[str, Any]
@@ -143,6 +143,7 @@ class Parallel(Layout):
         for given in (text, translation):
             if not isinstance(given, str):
                 raise RowError("a text of the pair is not text", type(given).__name__)
+            check_encodable(given)
         if not translation.strip():
             raise RowError("empty translation")
         if not text.strip():

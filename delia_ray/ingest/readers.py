@@ -20,7 +20,7 @@ from delia_ray.ingest.layouts import (
     RawRow,
     shown,
 )
-from delia_ray.ingest.turns import RowError, Turns, split_turns
+from delia_ray.ingest.turns import RowError, Turns, check_encodable, split_turns
 
 __all__ = ["KNOWN", "LAYOUTS", "RowError", "candidates", "read_row", "rename", "split_turns"]
 
@@ -98,10 +98,7 @@ def _check(text: str, control: re.Pattern[str] | None) -> None:
     Raises:
         RowError: text that no tokenizer should see.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates: undecodable bytes, or escapes such as \\ud800
-        raise RowError("not valid UTF-8") from None
+    check_encodable(text)
     if "\0" in text:
         raise RowError("zero bytes in the text")
     if control is not None and (found := control.search(text)):

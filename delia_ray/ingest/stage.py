@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from delia_ray import models, runtime
 from delia_ray.config import Curate, RunConfig
 from delia_ray.ingest import spill
+from delia_ray.ingest.curate.embed import embeddings
 from delia_ray.ingest.gathering import (
     Gathered,
     drop_duplicates,
@@ -38,8 +39,8 @@ def settings(config: RunConfig) -> dict[str, Any]:
     described["control_tokens"] = control_tokens(config, sources)
     if config.curate != Curate():
         described["curate"] = config.curate.model_dump(mode="json")
-        if tokenizer_folder(config):
-            described["tokenizer"] = models.fingerprint(config.model)
+        if tokenizer_folder(config) or config.curate.diversity is not None:
+            described["model"] = models.fingerprint(config.model)
     for feed in sources:
         if feed.group == "suites":
             described["suites"][feed.label] = feed.settings()
@@ -96,6 +97,8 @@ def run(run: StageRun) -> Outcome:
     pool = sum(len(table) for _, table in kept)
     run.out.write_tables("corpus.parquet", QUERY, spill.pool(kept, reading.buckets))
     run.out.remove("scratch")
+    if config.curate.diversity is not None and config.curate.diversity.embedded:
+        write_embeddings(run, config.curate.diversity.embedded)
     rejects = pa.concat_tables([KIND_REJECT.empty_table(), *(one.rejects for one in gathered)])
     run.out.write_table("rejects.parquet", rejects.drop_columns("kind"))
 
@@ -115,6 +118,20 @@ def run(run: StageRun) -> Outcome:
         + (f", {repeats:,} duplicates" if repeats else "")
         + (f", {len(removed):,} removed" if len(removed) else ""),
     )
+
+
+def write_embeddings(run: StageRun, rows: int) -> None:
+    """Embed the pool's first queries by the base model, as ``embeddings.parquet``."""
+    import ray
+
+    table = run.out.read_first("corpus.parquet", ["prompt"], rows)
+    texts = [turns[-1]["content"] for turns in table.column("prompt").to_pylist()]
+    gpus = min(1, ray.cluster_resources().get("GPU", 0))
+    task = ray.remote(embeddings).options(num_gpus=gpus, name="embed the pool")
+    found = ray.get(task.remote(models.locate(run.config.model), texts))
+    width = found.shape[1]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1)), width)
+    run.out.write_table("embeddings.parquet", pa.table({"embedding": column}))
 
 
 def curates(config: RunConfig) -> bool:

@@ -167,12 +167,20 @@ def _numbered(batches: Iterator[Any]) -> Iterator[tuple[int, Any]]:
 
 def _rows(batch: Any) -> Iterator[Any]:
     try:
+        # Of a damaged file even lengths may be wrong, and pyarrow would read beyond its memory.
+        batch.validate(full=True)
         rows = batch.to_pylist()
-    except (ValueError, OverflowError):  # a time beyond Python's, text that is not UTF-8
+    except _CELL:  # a time beyond Python's, text that is not UTF-8
         for index in range(batch.num_rows):
+            one = batch.slice(index, 1)
             try:
-                yield batch.slice(index, 1).to_pylist()[0]
-            except (ValueError, OverflowError) as error:
+                one.validate(full=True)
+                yield one.to_pylist()[0]
+            except _CELL as error:
                 yield Bad("a cell cannot be read", f"{type(error).__name__}: {error}"[:200], "")
         return
     yield from rows
+
+
+_CELL = (ValueError, OverflowError)
+"""What pyarrow raises for values; its own errors of validity are ValueErrors."""

@@ -23,6 +23,17 @@ class RowError(ValueError):
         self.reason = reason
 
 
+def check_encodable(text: str) -> None:
+    """
+    Raises:
+        RowError: lone surrogates: undecodable bytes, or escapes such as \\ud800.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise RowError("not valid UTF-8") from None
+
+
 _ROLES = {
     "system": "system", "developer": "system",
     "user": "user", "human": "user", "prompter": "user",

@@ -40,6 +40,8 @@ def ingest_table(counts: Json) -> CountTable | None:
     counts are not of the shape ``{group: {source: {read, records, rejects, ...}}}``."""
     rows = []
     for group, sources in counts.items():
+        if group == "curation":  # what the steps found, beside where the rows went
+            continue
         for source, found in sources.items() if isinstance(sources, Mapping) else ():
             if not isinstance(found, Mapping) or "read" not in found:
                 return None

@@ -40,6 +40,8 @@ class Found:
     downstream: Sequence[Row] = ()
     """The original rows, ``id`` and ``prompt``."""
     rejects: Sequence[Row] = ()
+    diversity: Sequence[CountTable] = ()
+    """Of the pool and its prefixes, where it was asked for."""
     probes: Row = field(default_factory=dict)
     """``probes.json`` of the evaluation."""
 
@@ -78,7 +80,11 @@ def context(found: Found) -> dict[str, Any]:
         "reworded": reworded(found.rewordings, found.downstream),
         "synthesis": count_tables(counts["synthesize"]),
         "speed": [Markup(p) for p in speed_plot(found.timeline)],
-        "ingest": [ingest] if ingest else count_tables(counts["ingest"]),
+        "ingest": [
+            *([ingest] if ingest else count_tables(counts["ingest"])),
+            *(count_tables(counts["ingest"].get("curation", {})) if ingest else []),
+            *found.diversity,
+        ],
         "rejects": [{**r, "excerpt": clip(r["excerpt"], 300)} for r in found.rejects[:REJECTS]],
         "rejects_total": len(found.rejects),
         "robustness": inside.robustness_tables(scores),

@@ -6,8 +6,9 @@ from typing import Any
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError
-from delia_ray.report.counts import without_times
+from delia_ray.report.counts import CountTable, without_times
 from delia_ray.report.page import Found, render
+from delia_ray.report.pool import diversity_table, prefixes
 from delia_ray.report.words import clock, verdict
 from delia_ray.stage import Outcome, Stage, StageRun
 
@@ -63,8 +64,24 @@ def gather(stage: StageRun) -> Found:
         timeline=_rows(synthesize, "timeline.parquet"),
         downstream=_rows(ingest, "downstream.parquet", ["id", "prompt"]),
         rejects=_rows(ingest, "rejects.parquet"),
+        diversity=_diversity(stage),
         probes=stage.inputs["evaluate"].read_json("probes.json"),
     )
+
+
+def _diversity(stage: StageRun) -> list[CountTable]:
+    asked, ingest = stage.config.curate.diversity, stage.inputs["ingest"]
+    pool = len(ingest.read_table("corpus.parquet", ["id"])) if asked else 0
+    if asked is None or not pool:
+        return []
+    table = ingest.read_first("corpus.parquet", ["prompt"], asked.rows)
+    texts = [turns[-1]["content"] for turns in table.column("prompt").to_pylist()]
+    found = None
+    if ingest.exists("embeddings.parquet"):
+        column = ingest.read_table("embeddings.parquet").column("embedding").combine_chunks()
+        found = column.flatten().to_numpy().reshape(len(column), -1)
+    downstream = len(ingest.read_table("downstream.parquet", ["id"]))
+    return [diversity_table(texts, found, prefixes(stage.config, downstream, pool))]
 
 
 def results(found: Found) -> dict[str, Any]:

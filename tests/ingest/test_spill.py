@@ -45,9 +45,9 @@ def through_files(tmp_path, feeds, buckets=3, curation=None):
     return out.read_table("corpus.parquet"), gathered
 
 
-def corpus(tmp_path, rows, name="x.jsonl", **more):
-    return Feed("corpus", f"corpus[{name}]", name,
-                Source(path=write(tmp_path, name, jsonl(rows)), **more))  # fmt: skip
+def corpus(tmp_path, content, name="x.jsonl", **more):
+    path = write(tmp_path, name, jsonl(content))
+    return Feed("corpus", f"corpus[{name}]", name, Source(path=path, **more))
 
 
 @pytest.mark.parametrize("buckets", [1, 3, 17])

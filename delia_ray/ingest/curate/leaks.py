@@ -25,7 +25,7 @@ class Leak:
     held: float
     """Share of the text's own n-grams that the row holds."""
     holds: float
-    """Share of the row's n-grams that protected texts hold."""
+    """Share of the n-grams of the row's query that protected texts hold."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,20 @@ def find_leaks(rows: Sequence[Sequence[str]], index: Index) -> list[Leak]:
 def _partly(flat: Sequence[str], row_of: npt.NDArray[np.int64], index: Index) -> list[Leak]:
     settings = index.settings
     hashes, offsets = windows(flat, settings.ngram)
-    row = row_of[np.repeat(np.arange(len(flat)), np.diff(offsets))]
-    total = np.bincount(row, minlength=int(row_of.max(initial=-1)) + 1)
+    text_of = np.repeat(np.arange(len(flat)), np.diff(offsets))
+    row = row_of[text_of]
+    # Of a row its query alone: many an answer, a joke say, is held by texts it has not come from.
+    is_query = np.append(True, np.diff(row_of) > 0)[text_of] if len(flat) else text_of > 0
+    rows = int(row_of.max(initial=-1)) + 1
+    total = np.bincount(row[is_query], minlength=rows)
     maybe = np.flatnonzero(index.likely[hashes & np.uint64((1 << _BLOOM) - 1)])
-    hashes, row = hashes[maybe], row[maybe]
+    hashes, row, is_query = hashes[maybe], row[maybe], is_query[maybe]
     left = np.searchsorted(index.hashes, hashes, "left")
     right = np.searchsorted(index.hashes, hashes, "right")
     matched = right > left
-    holds = np.bincount(row[matched], minlength=len(total)) / np.maximum(total, 1)
+    holds = np.bincount(row[matched & is_query], minlength=rows) / np.maximum(total, 1)
+    if not matched.any():
+        return []
     leaks: dict[int, Leak] = {}
     at, left, right, key = row[matched], left[matched], right[matched], hashes[matched]
     ones, starts = np.unique(at, return_index=True)  # ascending, as the texts are
@@ -123,6 +129,6 @@ def _partly(flat: Sequence[str], row_of: npt.NDArray[np.int64], index: Index) ->
         shares = times / index.own[owners]
         best = int(np.argmax(shares))
         held = float(shares[best])
-        if held >= settings.share or (holds[one] >= settings.share and total[one] >= _FEWEST):
+        if held >= settings.share or (holds[one] >= settings.query_share and total[one] >= _FEWEST):
             leaks[int(one)] = Leak(int(one), int(owners[best]), held, float(holds[one]))
     return list(leaks.values())
