@@ -104,7 +104,9 @@ def json_array(text: IO[str]) -> Iterator[tuple[int, Any]]:
     begins with the key that the array's objects begin with."""
     buffer, number, start = _Buffer(text), 0, None
     if not buffer.starts_with("["):
-        raise AssertionError("no array")
+        cut = buffer.held[buffer.at : buffer.at + EXCERPT]
+        yield 1, Bad("not valid JSON", "the file does not begin an array", excerpt(cut))
+        return
     buffer.at += 1
     while not buffer.starts_with("]"):
         number += 1

@@ -236,3 +236,9 @@ def test_any_bytes_are_read_or_set_aside(data, tmp_path):
 def test_tabs_win_over_commas_in_cells(tmp_path):
     rows = [{"prompt": "a, b, c", "completion": "d"}]
     assert read(write(tmp_path, "x.csv", table(rows, "\t"))) == [(1, rows[0])]
+
+
+def test_what_only_looks_like_an_array_is_set_aside(tmp_path):
+    """A vertical tab is space to Python, not to JSON."""
+    path = write(tmp_path, "x", b"\x0b[1]")
+    assert faults(path) == [(1, "not valid JSON")]
