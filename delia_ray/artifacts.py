@@ -175,8 +175,15 @@ class Folder:
         return target
 
     def remove(self, name: str) -> None:
-        if self.exists(name):
+        if not self.exists(name):
+            return
+        path = Path(self.file(name))
+        if not self.is_local:
             self.fs.rm(self.file(name), recursive=True)
+        elif path.is_dir():  # fsspec asks for the current folder, which a job may have lost
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while the stage that fills this folder is unfinished."""
