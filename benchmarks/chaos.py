@@ -73,6 +73,7 @@ class Place:
 
         self.arguments = arguments
         self.root = Path(tempfile.mkdtemp(prefix="chaos-"))
+        Path(TEMP, "ray").mkdir(parents=True, exist_ok=True)
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={
@@ -130,7 +131,8 @@ class Place:
 
 
 ENV = os.environ | {
-    "RAY_AUTH_MODE": "disabled", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0"
+    "RAY_AUTH_MODE": "disabled", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TMPDIR": TEMP,  # the cluster's address is written below it, not where all look for one
 }  # fmt: skip
 
 

@@ -73,6 +73,7 @@ class Place:
 
         self.arguments = arguments
         self.root = Path(tempfile.mkdtemp(prefix="chaos-"))
+        Path(TEMP, "ray").mkdir(parents=True, exist_ok=True)
         self.cluster = Cluster(
             initialize_head=True,
             head_node_args={"num_cpus": 4, "include_dashboard": False, "temp_dir": TEMP},
