@@ -23,7 +23,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
-LIMIT = 600
+LIMIT = 300
 
 pytestmark = pytest.mark.ray
 
