@@ -71,7 +71,16 @@ def read_rows(url: str, reading: Reading | None = None) -> Iterator[Numbered]:
                 else:
                     kind = type(row).__name__
                     yield number, Bad("not an object", kind, excerpt(row))
-        except (*DAMAGE, OSError, ValueError, OverflowError, csv.Error, pa.ArrowException) as error:
+        # MemoryError: a damaged length asks for more than any machine has.
+        except (
+            *DAMAGE,
+            OSError,
+            ValueError,
+            OverflowError,
+            MemoryError,
+            csv.Error,
+            pa.ArrowException,
+        ) as error:
             if raw.failed:  # a broken connection must end the run, not shorten the data
                 raise
             detail = f"{type(error).__name__}: {error}"[:300]

@@ -64,16 +64,12 @@ def buckets_for(corpus: Sequence[Feed]) -> int:
     """Ranges of the pool key such that one of them fits easily into memory."""
     size = 0
     for file in (file for feed in corpus for file in feed.files):
-        own = _size(file.url) if file.local else _REMOTE
+        try:
+            own = os.path.getsize(file.url) if file.local else _REMOTE
+        except OSError:  # whoever reads it will say so
+            own = 0
         size += own * (6 if file.url.endswith((".gz", ".zst", ".parquet")) else 1)
     return max(1, min(256, size // _BUCKET))
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except OSError:  # whoever reads it says so
-        return 0
 
 
 _BUCKET = 16 * 2**20

@@ -10,7 +10,7 @@ from delia_ray.errors import DeliaError, UserError
 from delia_ray.ingest.stage import STAGE
 from delia_ray.ingest.stage import run as run_stage
 from delia_ray.ingest.stage import settings as stage_settings
-from delia_ray.records import EXAMPLE, QUERY, REJECT
+from delia_ray.records import EXAMPLE, QUERY, REJECT, REMOVED
 from delia_ray.stage import StageRun
 
 from .helpers import DOWNSTREAM, config_of, jsonl, write
@@ -134,6 +134,36 @@ def test_the_same_prompt_with_other_references_stays(base, ray_local, tmp_path):
     rows = [{"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": "b"}]
     base["corpus"] = [{"path": write(tmp_path, "in/x.jsonl", jsonl(rows))}]
     assert len(ingest(base, tmp_path / "out")[1].read_table("corpus.parquet")) == 2
+
+
+def test_curation_end_to_end(base, ray_local, tmp_path):
+    """Every step at once: counted, listed, and measured."""
+    leaked = "what the suite asks is a secret that no corpus may hold in any form, at all"
+    write(tmp_path, "in/suite.jsonl", jsonl([{"prompt": leaked, "completion": "so it is"}]))
+    text = "a query that is long enough to be compared with others by its shingles"
+    rows = [
+        {"prompt": text}, {"prompt": f"{text.upper()}!"}, {"prompt": f"Well: {leaked.title()}"},
+        {"prompt": "long " * 300},
+        *({"prompt": f"{i} {chr(97 + i) * 40} is what number {i * 97} asks for"} for i in range(6)),
+    ]  # fmt: skip
+    base["corpus"] = [{"path": write(tmp_path, "in/x.jsonl", jsonl(rows)), "cap": 5}]
+    base["curate"] = {
+        "normalize": "nfc", "max_tokens": 250, "near_duplicates": {}, "leaks": {},
+        "statistics": True, "diversity": {"embedded": 4},
+    }  # fmt: skip
+    outcome, out = ingest(base, tmp_path / "out")
+    [counts] = outcome.counts["corpus"].values()
+    assert counts["removed"] == {"cap": 2, "leak": 1, "near-duplicate": 1, "too long": 1}
+    assert counts["read"] == counts["records"] + 5 == 10
+    assert out.read_table("leaks.parquet")["of"].to_pylist() == [
+        "evaluate.suites[held_out], row 1 of suite.jsonl"
+    ]
+    removed = out.read_table("removed.parquet")
+    assert removed.schema.equals(REMOVED)
+    assert outcome.counts["curation"]["scripts"] == {"Latin": 8}
+    assert len(out.read_table("embeddings.parquet")) == 4
+    assert len(out.read_table("corpus.parquet")) == 5
+    assert "scratch" not in out.names()
 
 
 def test_one_path_in_two_sources_and_no_corpus_at_all(base, ray_local, tmp_path):

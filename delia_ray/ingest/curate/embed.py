@@ -41,5 +41,5 @@ def embeddings(folder: str, texts: Sequence[str], batch: int = 32) -> npt.NDArra
             weights = mask.to(device).unsqueeze(-1).float()
             mean = (states.last_hidden_state.float() * weights).sum(1) / weights.sum(1)
             out[rows] = mean.cpu().numpy()
-    out -= out.mean(axis=0)
-    return out
+    centred: npt.NDArray[np.float32] = out - out.mean(axis=0)
+    return centred
