@@ -98,7 +98,7 @@ def test_no_setting_holds_a_secret() -> None:
         "cluster.kubernetes.secrets", "cluster.kubernetes.token_secret",
         "cluster.kubernetes.pull_secret",
     }  # fmt: skip
-    about_text = {"token_init", "special_tokens", "max_tokens"}
+    about_text = {"token_init", "special_tokens", "min_tokens", "max_tokens", "control_tokens"}
     found = {
         key
         for key, _, _ in describe(RunConfig())

@@ -72,6 +72,8 @@ def test_ctrl_c_without_a_terminal_stops_the_job(work: Path) -> None:
         running = subprocess.Popen(
             command(made, "mine.yaml"), cwd=work, env=environment(), text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # Where the tests run in the background of a shell, Ctrl-C is ignored, by children too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             assert made.following.wait(240)
