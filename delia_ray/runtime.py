@@ -83,9 +83,12 @@ def free_group(group: str) -> None:
     remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
 
 
-def free_orphans() -> None:
+def free_orphans(but: dict[str, float] | None = None) -> None:
     """Give back what dead processes of this driver still hold; to be called while nothing of it
     runs.
+
+    Args:
+        but: keep placement groups of one bundle of this size.
 
     A controller of Ray Train that dies leaves its workers' placement group, which keeps their CPUs
     until the driver ends: only the dashboard's agent would clean it up.
@@ -96,7 +99,7 @@ def free_orphans() -> None:
     job = ray.get_runtime_context().get_job_id()
     for name, facts in placement_group_table().items():
         # The last digits of a placement group's id are those of the job that made it.
-        if name.endswith(job) and facts["state"] not in ("REMOVED",):
+        if name.endswith(job) and facts["state"] != "REMOVED" and facts["bundles"] != {0: but}:
             free_group(name)
 
 

@@ -131,6 +131,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
             ),
         ).fit()
 
+    stage.out.remove(GROUP)  # of a cluster that is gone
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(stage, stop))
     watcher.start()
@@ -147,12 +148,28 @@ def _train_together(stage: StageRun, gpus: float) -> None:
                 if not runtime.is_inside():
                     runtime.disconnect()
                     runtime.connect(stage.config)
-                elif stage.out.exists(GROUP):
-                    runtime.free_group(stage.out.read_json(GROUP)["id"])
+                else:
+                    free_workers(stage.out)
     finally:
         stop.set()
         watcher.join()
     stage.out.remove(GROUP)
+
+
+def free_workers(out: Folder) -> bool:
+    """End the workers of a training whose controller is dead, so that their CPUs come free.
+
+    Args:
+        out: the training's folder.
+
+    Returns:
+        False where none had begun.
+    """
+    if not out.exists(GROUP):
+        return False
+    runtime.free_group(out.read_json(GROUP)["id"])
+    out.remove(GROUP)
+    return True
 
 
 def _worker(settings: dict[str, Any]) -> None:

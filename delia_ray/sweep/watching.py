@@ -3,12 +3,15 @@
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 
+from delia_ray import runtime
 from delia_ray.artifacts import Folder
+from delia_ray.finetune.stage import free_workers
 from delia_ray.stage import Progress
 from delia_ray.sweep.records import TRIAL
 from delia_ray.sweep.trial import KEY, SCORE, STEP
-from delia_ray.sweep.work import stop
+from delia_ray.sweep.work import stop, training_of
 
 
 class Watch(Callback):  # type: ignore[misc]
@@ -50,6 +53,15 @@ class Watch(Callback):  # type: ignore[misc]
         self.failed[key] = why(trial)
         self.over += 1
         self._tell(trial, f"failed: {self.failed[key]}")
+        others = [t for t in trials if t is not trial and t.status == Trial.RUNNING]
+        self._free(key, trial, alone=not others)
+
+    def _free(self, key: str, trial: Any, alone: bool) -> None:
+        """Take the workers of a failed trial from it, or the next one might wait for their CPUs
+        forever: Ray Train's are not ended with the process that asked for them."""
+        training = training_of(self.trials / key)
+        if training is not None and not free_workers(training) and alone:  # they were starting
+            runtime.free_orphans(but=trial.placement_group_factory.bundles[0])
 
     def _key(self, trial: Any) -> str:
         known = self._at.get(trial.trial_id)

@@ -17,6 +17,9 @@ from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError
 from delia_ray.sweep.records import DONE, STOPPED, TRIAL, Point, Record, read_one
 
+TRAINING = "training.txt"
+"""In a trial's folder: the URL of its training's."""
+
 
 class Work:
     """One trial, rung by rung.
@@ -126,6 +129,8 @@ class Work:
         if self.alone and not (out / self.arm).exists("curve.parquet"):
             self._train(self.steps).finish()
         self._training = None
+        if not self.alone:
+            note_training(self.folder, out)
         plans = pipeline.run(self.config, until="evaluate", record=False, here=self.alone)
         out, evaluated = plans.folder("finetune"), plans.folder("evaluate")
         curve = (out / self.arm).read_table("curve.parquet", ["seconds", "tokens"])
@@ -162,6 +167,16 @@ class Work:
         if self._training is not None:
             self._training.engine.destroy()
         self._training = None
+
+
+def note_training(trial: Folder, out: Folder) -> None:
+    """Note where a trial trains, for ``training_of``."""
+    trial.write_text(TRAINING, out.url)
+
+
+def training_of(trial: Folder) -> Folder | None:
+    """Where a trial's workers train, once they were asked for; None of one that trains alone."""
+    return Folder(trial.read_bytes(TRAINING).decode()) if trial.exists(TRAINING) else None
 
 
 def stop(folder: Folder, step: int) -> None:

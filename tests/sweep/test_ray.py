@@ -1,20 +1,11 @@
-"""A real sweep of the miniature, small: one synthesis, rungs, the confirmation; and what is left
-of one whose driver and whose trial were killed."""
+"""A real sweep of the miniature, small: one synthesis, rungs, the confirmation."""
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-import yaml
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import Sweep, load_config
@@ -124,66 +115,3 @@ def test_the_same_command_again_trains_nothing(made: dict[str, Any], storage: Pa
     assert {r.key: r.facts.get("ended") for r in trials(storage)} == ended
     assert again["best"] == made["best"]
     assert again["confirmation"] == made["confirmation"]
-
-
-def test_killed_driver_and_killed_trial_change_nothing(
-    made: dict[str, Any], storage: Path, tmp_path: Path
-) -> None:
-    """Two more trials: the driver dies once the first of them was asked, the process of a trial
-    once the sweep goes on."""
-    more = settings(storage, trials=5, scheduler="none", confirm={"seeds": 0})
-    known = {r.key: r.facts.get("ended") for r in trials(storage) if r.state == "done"}
-    file = tmp_path / "more.yaml"
-    file.write_text(yaml.safe_dump(more.model_dump(mode="json")))
-    command = [sys.executable, "-m", "delia_ray.cli", "sweep", str(file)]
-    with open(tmp_path / "log", "wb") as log:
-        driver = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    fresh = _wait_for_rung(storage, set(known), 240, driver)
-    below = psutil.Process(driver.pid).children(recursive=True)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    psutil.wait_procs(below, timeout=60)
-    left = trials(storage)
-    assert fresh in {r.key for r in left}
-
-    stop = threading.Event()
-    killed: list[int] = []
-    killer = threading.Thread(target=_kill_a_trial, args=(killed, stop))
-    killer.start()
-    try:
-        found = sweep(more, TOLD)
-    finally:
-        stop.set()
-        killer.join()
-    after = {r.key: r for r in trials(storage) if r.purpose == "search"}
-    assert killed
-    assert found["design"]["done"] + found["design"]["stopped"] == 5
-    assert found["design"]["failed"] == 0
-    for key, ended in known.items():
-        assert key not in after or after[key].facts["ended"] == ended
-    assert found["counters"]["syntheses"] == 1
-
-
-def _wait_for_rung(storage: Path, known: set[str], seconds: float, driver: Any) -> str:
-    """The key of a trial that was not known before, once it was asked at a rung."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        assert driver.poll() is None, "the driver ended by itself"
-        for record in trials(storage):
-            if record.key not in known and record.points and record.state != "stopped":
-                return record.key
-        time.sleep(0.2)
-    raise AssertionError("no trial came to a rung")
-
-
-def _kill_a_trial(killed: list[int], stop: threading.Event) -> None:
-    """SIGKILL the first process of a trial, of this test's own cluster, that is at work."""
-    while not stop.wait(0.1) and not killed:
-        for process in psutil.Process().children(recursive=True):
-            try:
-                if process.cmdline()[:1] == ["ray::TrialActor.train"]:
-                    process.kill()
-                    killed.append(process.pid)
-                    return
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
