@@ -3,6 +3,7 @@ user (said in one paragraph), 130 stopped by Ctrl-C (the same command goes on)."
 
 import argparse
 import contextlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -276,10 +277,10 @@ def _logged(run: Folder) -> Iterator[Screen]:
             traceback.print_exc()
             if (cause := _user_error(error)) is not None:
                 raise cause from None
-            first = str(error).strip().splitlines() or [""]
+            where = log if run.is_local else f"{run}/log.txt"
             raise DeliaError(
-                f"{type(error).__name__}: {first[-1]}\n       The whole story is in {log}; the "
-                "same command goes on with the last finished stage."
+                f"{_reason(error)}\n       The whole story is in {where}; the same command goes on "
+                "with the last finished stage."
             ) from None
         finally:
             if not run.is_local and log.exists():
@@ -301,6 +302,14 @@ def _user_error(error: BaseException) -> UserError | None:
         failures = getattr(one, "worker_failures", None) or {}
         queue += [one.__cause__, one.__context__, getattr(one, "cause", None), *failures.values()]
     return None
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line. What Ray brought from a worker has the worker's traceback for a text,
+    which begins with the error that was first."""
+    lines = str(error).strip().splitlines() or [""]
+    first = next((line for line in lines if re.match(r"[\w.]*(Error|Exception): \S", line)), None)
+    return first or f"{type(error).__name__}: {lines[-1]}"
 
 
 class _Watcher:

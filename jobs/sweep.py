@@ -8,6 +8,9 @@ nodes.
 """
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from delia_ray.cli import main
 
