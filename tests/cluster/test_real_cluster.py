@@ -7,6 +7,7 @@ that is stopped, a sweep's exit code, and doctor.
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -309,13 +310,14 @@ def test_the_demo_ends_well_while_nodes_come_and_go(cluster: Cluster, checkout: 
 
 
 def test_ray_job_submit_runs_the_demo(cluster: Cluster, checkout: Path) -> None:
+    """It goes on with the same run, where nothing before the training is another."""
     done = cluster.ray_job_submit(
-        checkout, "jobs/run.py", "jobs/recipes/demo.yaml", "name=other", *DEMO
+        checkout, "jobs/run.py", "jobs/recipes/demo.yaml", *DEMO, "finetune.lr=1e-3"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert cluster.manifests("other") == STAGES
-    report = cluster.storage().glob("runs/other/report/*/report.html")
-    assert len(report) == 1
+    assert len(re.findall(r"(?:ingest|synthesize|mix) .*\[done before\]", done.stdout)) == 3
+    for stage in ("finetune", "evaluate", "report"):
+        assert len(cluster.storage().glob(f"runs/demo/{stage}/*/manifest.json")) == 2, stage
 
 
 def test_a_sweep_as_a_job_has_the_exit_code_of_the_sweep(cluster: Cluster, checkout: Path) -> None:
