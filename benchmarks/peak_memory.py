@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import psutil
 
-EVERY = 2.0
+EVERY = 1.0
 """Seconds between two looks."""
 
 

@@ -140,7 +140,10 @@ def drop_near_duplicates(corpus: Sequence[Gathered], threshold: float) -> None:
     if not places:
         return
     tables = [one.records[index] for one, index in places]
-    earlier = near_duplicates(spill.signatures_of(pa.concat_tables(tables)), threshold)
+    earlier = near_duplicates(spill.signatures_of(tables), threshold)
+    tables = [spill.without_signatures(table) for table in tables]
+    for (one, index), table in zip(places, tables, strict=True):
+        one.records[index] = table
     starts = np.cumsum([0, *map(len, tables)])
     for (one, index), start, table in zip(places, starts, tables, strict=False):
         own = earlier[start : start + len(table)]

@@ -140,15 +140,30 @@ def _slim(
     )
 
 
-def signatures_of(slim: pa.Table) -> Signatures:
-    """The signatures in slim rows."""
-    rows = max(1, len(slim))
+def signatures_of(tables: Sequence[pa.Table]) -> Signatures:
+    """The signatures in slim rows of all ``tables``."""
 
     def array(name: str, kind: type) -> Any:
-        joined = b"".join(slim.column(name).to_pylist())
-        return np.frombuffer(joined, kind).reshape(rows, -1)[: len(slim)]
+        parts = [_bytes(chunk) for table in tables for chunk in table.column(name).chunks]
+        joined = np.concatenate(parts) if parts else np.empty(0, np.uint8)
+        return joined.view(kind).reshape(rows, -1) if rows else np.empty((0, 1), kind)
 
+    rows = sum(map(len, tables))
     return Signatures(array("bands", np.uint64), array("marks", np.uint8))
+
+
+def _bytes(chunk: pa.BinaryArray) -> npt.NDArray[np.uint8]:
+    """All values of ``chunk`` without a copy: an object for each would cost more than they do."""
+    _, ends, data = chunk.buffers()
+    if data is None:
+        return np.empty(0, np.uint8)
+    found = np.frombuffer(ends, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return np.frombuffer(data, np.uint8)[found[0] : found[-1]]
+
+
+def without_signatures(slim: pa.Table) -> pa.Table:
+    """Slim rows whose signatures have served; they are most of what such rows take."""
+    return slim.drop_columns(["bands", "marks"])
 
 
 def pool(kept: Sequence[tuple[Stored, pa.Table]], buckets: int) -> Iterator[pa.Table]:
