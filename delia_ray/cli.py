@@ -279,7 +279,7 @@ def _logged(run: Folder) -> Iterator[Screen]:
                 raise cause from None
             where = log if run.is_local else f"{run}/log.txt"
             raise DeliaError(
-                f"{_reason(error)}\n       The whole story is in {where}; the same command goes on "
+                f"{reason(error)}\n       The whole story is in {where}; the same command goes on "
                 "with the last finished stage."
             ) from None
         finally:
@@ -304,7 +304,7 @@ def _user_error(error: BaseException) -> UserError | None:
     return None
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """An error in one line. What Ray brought from a worker has the worker's traceback for a text,
     which begins with the error that was first."""
     lines = str(error).strip().splitlines() or [""]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from delia_ray.cli import reason
+
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "RAY_ADDRESS": ""}
 
 
@@ -103,3 +105,18 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         done = delia(verb, str(tmp_path), cwd=tmp_path)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert "is not a run's folder" in done.stderr
+
+
+def test_an_error_of_a_worker_is_said_by_its_first_cause() -> None:
+    """Ray's text of it ends with advice on retries."""
+    text = (
+        "ray::MapBatches(_read)() (pid=7, ip=10.0.0.2)\n"
+        '  File "engines/vllm.py", line 193, in _render\n'
+        "FileNotFoundError: [Errno 2] No such file or directory\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        "ray.exceptions.UserCodeException: UDF failed to process a data block.\n"
+        "To change retry attempts, configure the context."
+    )
+    assert reason(RuntimeError(text)) == "FileNotFoundError: [Errno 2] No such file or directory"
+    assert reason(ValueError("one\ntwo")) == "ValueError: two"
+    assert reason(KeyError()) == "KeyError: "

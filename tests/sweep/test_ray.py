@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from delia_ray import runtime
 from delia_ray.artifacts import Folder
 from delia_ray.config import Sweep, load_config
 from delia_ray.stage import Progress, silent
@@ -115,3 +116,19 @@ def test_the_same_command_again_trains_nothing(made: dict[str, Any], storage: Pa
     assert {r.key: r.facts.get("ended") for r in trials(storage)} == ended
     assert again["best"] == made["best"]
     assert again["confirmation"] == made["confirmation"]
+
+
+def test_what_dead_trainings_hold_is_given_back_and_a_trials_place_is_kept(made: Any) -> None:
+    """``made`` so that no sweep runs beside it."""
+    import ray
+    from ray.util.placement_group import placement_group, placement_group_table
+
+    trial, training = {"CPU": 0.01}, [{"CPU": 0.5}, {"CPU": 0.5}]
+    kept, orphan = placement_group([trial]), placement_group(training)
+    ray.get([kept.ready(), orphan.ready()])
+    runtime.free_orphans(but=trial)
+    states = {name: facts["state"] for name, facts in placement_group_table().items()}
+    assert states[kept.id.hex()] == "CREATED"
+    assert states[orphan.id.hex()] == "REMOVED"
+    runtime.free_orphans()
+    assert placement_group_table()[kept.id.hex()]["state"] == "REMOVED"
