@@ -39,6 +39,9 @@ def join(config: RunConfig) -> None:
 
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray Data shares a cluster's CPUs out among its executions. What a killed driver asked for
+        # counts until it expires, after 180 s: the same run begun again would wait for that.
+        os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
         address = config.cluster.address or os.environ.get("RAY_ADDRESS")
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.WARNING)
