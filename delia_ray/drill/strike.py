@@ -1,6 +1,7 @@
 """Doing it: kill one process of a kind, a raylet, or take the storage away."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import psutil
@@ -17,11 +18,14 @@ TITLES = {
 SECONDS = 4.0
 """How long storage is denied or a disk full."""
 
+PATIENCE = 30.0
+"""How long a process of a kind is waited for."""
+
 
 def strike(
     place: Place, kind: str, driver: "subprocess.Popen[bytes]", storage: Path
 ) -> str:  # fmt: skip
-    """Strike once; says what was struck, which is the driver where nothing of ``kind`` is up."""
+    """Strike once; says what was struck, which is the driver where nothing of ``kind`` came up."""
     if kind == "node":
         place.replace_node()
     elif kind == "storage":
@@ -30,10 +34,21 @@ def strike(
         fill(storage, SECONDS)
     elif kind == "driver":
         driver.kill()
-    elif not any(_kill(title, place.temp) for title in TITLES[kind]):
+    elif not _kill_soon(kind, place.temp, driver):
         driver.kill()
-        return f"driver (no {kind} was up)"
+        return f"driver (no {kind} came up)"
     return kind
+
+
+def _kill_soon(kind: str, temp: str, driver: "subprocess.Popen[bytes]") -> bool:
+    """Kill the first process of ``kind`` that comes up: a stage begins with some seconds in which
+    there is none. False where none came."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and driver.poll() is None:
+        if any(_kill(title, temp) for title in TITLES[kind]):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _kill(title: str, temp: str) -> bool:
