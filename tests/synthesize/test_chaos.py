@@ -13,8 +13,8 @@ SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "chaos.py"
 
 
 def test_nothing_is_lost_and_nothing_made_twice() -> None:
-    # A shared cluster holds a dead driver's CPUs for minutes; test_end_to_end kills one that has a
-    # cluster of its own.
+    # On a shared cluster what a killed driver asked Ray Data for counts for 30 s more;
+    # test_end_to_end kills one that has a cluster of its own.
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--runs", "2", "--rows", "256", "--engine", "transformers",
          "--kinds", "queue,node", "--seed", "3"],
