@@ -28,8 +28,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
-# Twenty runs each of synthesis and fine-tuning, with something killed in each; an hour.
+# A sweep, and twenty runs each of synthesis and fine-tuning, with something killed in each; an
+# hour.
 chaos: $(STAMP)
+	DELIA_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_killed.py
 	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
 	$(BIN)/python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results
 

@@ -83,7 +83,7 @@ def make_model() -> Callable[..., Path]:
 
 LONG = (
     "test_end_to_end", "sweep/test_ray", "cluster/test_real_cluster", "synthesize/test_chaos",
-    "sweep/test_killed", "test_token_life", "test_resume", "finetune/test_stage",
+    "test_token_life", "test_resume", "finetune/test_stage",
 )  # fmt: skip
 """Files that take minutes, the longest first."""
 
