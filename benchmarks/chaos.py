@@ -18,18 +18,15 @@ import json
 import os
 import random
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
+import under_fire
 
 KINDS = ("engine", "actor", "queue", "node", "driver")
 TITLES = {"engine": "VLLM::EngineCore", "actor": "ray::MapWorker", "queue": "ray::_Queue"}
@@ -38,8 +35,8 @@ BATCH, AT_ONCE = 64, 4
 IN_FLIGHT = BATCH * (2 * AT_ONCE + 1)
 """Rows that the engine, its queue and the way there hold at most."""
 LIMIT = 600.0
-TEMP = f"{tempfile.gettempdir()}/chaos-{os.getpid()}"
-"""Ray's folder; it names this cluster's processes, and is short because sockets lie in it."""
+COLUMNS = ("run", "killed", "at", "driver starts", "answers", "written twice", "generated again",
+           "equal", "seconds")  # fmt: skip
 _BATCH_DONE = re.compile(r"Elapsed time for batch \w+ with size (\d+)")
 
 
@@ -65,30 +62,14 @@ class Result:
         return self.equal and max(self.written_twice, self.generated_again) <= IN_FLIGHT
 
 
-class Place:
-    """The cluster, and the folders that the runs live in."""
+class Place(under_fire.Place):
+    """A head that runs nothing, and a node that holds the engines."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from ray.cluster_utils import Cluster
-
+        super().__init__(arguments.keep, cpus=0)
         self.arguments = arguments
-        self.root = Path(tempfile.mkdtemp(prefix="chaos-"))
-        Path(TEMP, "ray").mkdir(parents=True, exist_ok=True)
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0, "include_dashboard": False, "temp_dir": TEMP
-            },
-        )  # fmt: skip
         self.node = self.cluster.add_node(num_cpus=2)
         self.cluster.wait_for_nodes()
-
-    def close(self) -> None:
-        self.cluster.shutdown()
-        if self.arguments.keep:
-            print(f"kept: {self.root}")
-        else:
-            shutil.rmtree(self.root, ignore_errors=True)
 
     def replace_node(self) -> None:
         self.cluster.remove_node(self.node, allow_graceful=False)
@@ -112,33 +93,20 @@ class Place:
             f'synthesize.reword={{per_row: 2, registers: [""], sampling: {greedy}}}',
         ]  # fmt: skip
 
-    def start(self, storage: Path) -> subprocess.Popen[bytes]:
-        log = open(storage / "driver.txt", "ab")  # noqa: SIM115
-        return subprocess.Popen(
-            self.command("synthesize", storage), stdout=log, stderr=log, env=ENV
-        )
+    def start(self, storage: Path) -> under_fire.Driver:
+        return under_fire.start(self.command("synthesize", storage), storage)
 
-    def fresh(self, name: str) -> Path:
+    def finish(self, driver: under_fire.Driver, storage: Path, began: float) -> int:
+        return under_fire.finish(driver, lambda: self.start(storage), storage, began, LIMIT)
+
+    def ingested(self, name: str) -> Path:
         """A storage folder whose ingest is done."""
-        storage, ready = self.root / name, self.root / "ingested"
-        if not ready.exists():
-            ready.mkdir()
-            subprocess.run(
-                self.command("ingest", ready), check=True, env=ENV, stdout=subprocess.DEVNULL
-            )
-        shutil.copytree(ready, storage)
-        return storage
-
-
-ENV = os.environ | {
-    "RAY_AUTH_MODE": "disabled", "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TMPDIR": TEMP,  # the cluster's address is written below it, not where all look for one
-}  # fmt: skip
+        return self.fresh(name, lambda storage: self.command("ingest", storage))
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    os.environ.update(ENV)
+    os.environ.update(under_fire.ENV)
     place = Place(arguments)
     try:
         return _all(place, arguments)
@@ -148,8 +116,8 @@ def main() -> int:
 
 def _all(place: Place, arguments: argparse.Namespace) -> int:
     began = time.monotonic()
-    storage = place.fresh("undisturbed")
-    _finish(place, place.start(storage), storage)
+    storage = place.ingested("undisturbed")
+    place.finish(place.start(storage), storage, began)
     whole, wanted = time.monotonic() - began, _rows(storage)
     print(f"undisturbed: {len(wanted['answers']):,} answers in {whole:.0f} s", flush=True)
     rng = random.Random(arguments.seed)
@@ -174,20 +142,23 @@ def _all(place: Place, arguments: argparse.Namespace) -> int:
         "undisturbed_seconds": round(whole, 1),
     }
     if arguments.out:
-        _write(arguments.out, figures, results)
+        under_fire.report(
+            arguments.out, "Synthesis under fire",
+            f", {figures['engine']}: {figures['runs']} runs of {figures['rows_each']:,} answers, "
+            f"{figures['broken']} broken. At most {IN_FLIGHT} rows are in flight; undisturbed it "
+            f"takes {figures['undisturbed_seconds']:g} s. `equal`: the tables of answers and "
+            "rewordings, and the set of keys in the cache, are those of the undisturbed run.",
+            COLUMNS, figures, results,
+        )  # fmt: skip
     print(json.dumps(figures))
     return int(figures["broken"] > 0)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20)
+    parser = under_fire.parser(__doc__, "chaos")
     parser.add_argument("--rows", type=int, default=1600, help="answers needed in each run")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; default: all")
     parser.add_argument("--engine", default="vllm", choices=["vllm", "transformers"])
-    parser.add_argument("--out", type=Path, help="folder for chaos.md and chaos.json")
-    parser.add_argument("--keep", action="store_true", help="keep the runs' folders")
     return parser
 
 
@@ -195,7 +166,7 @@ def _run(
     place: Place, number: int, kind: str, rng: random.Random, wanted: dict[str, Any]
 ) -> Result:
     began = time.monotonic()
-    storage = place.fresh(f"run-{number}")
+    storage = place.ingested(f"run-{number}")
     driver = place.start(storage)
     # One in five dies while the engines start, the others while they generate.
     starting = rng.random() < 0.2
@@ -214,7 +185,7 @@ def _run(
     if kind == "driver":
         driver.wait()
         driver, starts = place.start(storage), starts + 1
-    starts += _finish(place, driver, storage, began)
+    starts += place.finish(driver, storage, began)
     found = _rows(storage)
     keys = found.pop("keys")
     log = (storage / "chaos" / "log.txt").read_text(errors="replace")
@@ -228,56 +199,20 @@ def _run(
     )  # fmt: skip
 
 
-def _kill(place: Place, kind: str, driver: subprocess.Popen[bytes]) -> str:
+def _kill(place: Place, kind: str, driver: under_fire.Driver) -> str:
     """Kill one thing of ``kind``, or the driver where there is none yet; says what."""
     if kind == "node":
         place.replace_node()
         return "node"
-    for process in psutil.process_iter(["cmdline"]) if kind in TITLES else ():
-        line = " ".join(process.info["cmdline"] or [])
-        if line.startswith(TITLES[kind]) and is_ours(process):
-            process.kill()
-            return f"{kind} ({TITLES[kind].removeprefix('ray::')})"
-    if kind != "driver":
-        kind = f"driver ({kind} not up yet)"
+    if kind in TITLES and under_fire.kill(TITLES[kind]):
+        return f"{kind} ({TITLES[kind].removeprefix('ray::')})"
     driver.kill()
-    return kind
-
-
-def is_ours(process: psutil.Process) -> bool:
-    """Whether it belongs to the cluster of this script, and not to another on the machine."""
-    try:
-        return any(TEMP in " ".join(p.cmdline()) for p in process.parents())
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _finish(
-    place: Place, driver: subprocess.Popen[bytes], storage: Path, began: float | None = None
-) -> int:
-    """Wait for the driver; start it again while it fails. How often it was started again."""
-    again, began = 0, began or time.monotonic()
-    while True:
-        try:
-            code = driver.wait(timeout=max(1.0, LIMIT - (time.monotonic() - began)))
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            sys.exit(f"{storage}: unfinished after {LIMIT:g} s\n{_tail(storage)}")
-        if code == 0:
-            return again
-        if again == 3:
-            sys.exit(f"{storage}: fails again and again\n{_tail(storage)}")
-        again += 1
-        driver = place.start(storage)
+    return kind if kind == "driver" else f"driver ({kind} not up yet)"
 
 
 def _in_time(began: float) -> None:
     if time.monotonic() - began > LIMIT:
         sys.exit(f"nothing generated within {LIMIT:g} s")
-
-
-def _tail(storage: Path) -> str:
-    return (storage / "driver.txt").read_text()[-3000:]
 
 
 def _parts(storage: Path) -> int:
@@ -293,29 +228,6 @@ def _rows(storage: Path) -> dict[str, Any]:
     assert all(f.name.startswith("part-") for f in files), "packing hides what was written twice"
     found["keys"] = [k for f in files for k in pq.read_table(f, columns=["key"])["key"].to_pylist()]
     return found
-
-
-def _write(out: Path, figures: dict[str, Any], results: list[Result]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "chaos.json").write_text(
-        json.dumps({**figures, "results": [asdict(r) for r in results]}, indent=1) + "\n"
-    )
-    columns = ["run", "killed", "at", "driver starts", "answers", "written twice",
-               "generated again", "equal", "seconds"]  # fmt: skip
-    lines = [
-        "# Synthesis under fire",
-        "",
-        f"{figures['date']}, {figures['device']}, {figures['engine']}: {figures['runs']} runs of "
-        f"{figures['rows_each']:,} answers, {figures['broken']} broken. At most "
-        f"{figures['in_flight_at_most']} rows are in flight; undisturbed it takes "
-        f"{figures['undisturbed_seconds']:g} s. `equal`: the tables of answers and rewordings, "
-        "and the set of keys in the cache, are those of the undisturbed run.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
-        *("| " + " | ".join(map(str, asdict(r).values())) + " |" for r in results),
-    ]
-    (out / "chaos.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,19 +18,15 @@ import json
 import os
 import random
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow.parquet as pq
-from chaos import ENV, TEMP, is_ours
+import under_fire
 from safetensors.numpy import load_file
 
 KINDS = ("worker", "controller", "driver")
@@ -40,6 +36,8 @@ SHAPES = ((2, 2), (1, 1), (3, 3), (2, 3), (3, 1), (1, 2))
 """(ZeRO stage, workers), in turn."""
 EVERY = 10
 LIMIT = 420.0
+COLUMNS = ("run", "killed", "ZeRO", "workers", "at step", "went on after", "driver starts",
+           "steps made again", "equal", "good", "seconds")  # fmt: skip
 _RESUMED = re.compile(r"goes on after step (\d+) on (\d+) workers")
 
 
@@ -65,27 +63,12 @@ class Result:
     seconds: float
 
 
-class Place:
-    """The cluster, and the folders that the runs live in."""
+class Place(under_fire.Place):
+    """One node."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from ray.cluster_utils import Cluster
-
+        super().__init__(arguments.keep, cpus=4)
         self.arguments = arguments
-        self.root = Path(tempfile.mkdtemp(prefix="chaos-"))
-        Path(TEMP, "ray").mkdir(parents=True, exist_ok=True)
-        self.cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 4, "include_dashboard": False, "temp_dir": TEMP},
-        )
-        self.cluster.wait_for_nodes()
-
-    def close(self) -> None:
-        self.cluster.shutdown()
-        if self.arguments.keep:
-            print(f"kept: {self.root}")
-        else:
-            shutil.rmtree(self.root, ignore_errors=True)
 
     def command(self, verb: str, storage: Path, zero: int, workers: int) -> list[str]:
         steps = self.arguments.steps
@@ -103,26 +86,25 @@ class Place:
             'synthesize.reword={per_row: 1, registers: [""]}', f"finetune={json.dumps(own)}",
         ]  # fmt: skip
 
-    def start(self, storage: Path, zero: int, workers: int) -> subprocess.Popen[bytes]:
-        log = open(storage / "driver.txt", "ab")  # noqa: SIM115
-        command = self.command("finetune", storage, zero, workers)
-        return subprocess.Popen(command, stdout=log, stderr=log, env=ENV)
+    def start(self, storage: Path, zero: int, workers: int) -> under_fire.Driver:
+        return under_fire.start(self.command("finetune", storage, zero, workers), storage)
 
-    def fresh(self, name: str) -> Path:
+    def finish(
+        self, driver: under_fire.Driver, storage: Path, zero: int, workers: int, began: float
+    ) -> int:
+        def again() -> under_fire.Driver:
+            return self.start(storage, zero, workers)
+
+        return under_fire.finish(driver, again, storage, began, LIMIT)
+
+    def mixed(self, name: str) -> Path:
         """A storage folder whose mix is done."""
-        storage, ready = self.root / name, self.root / "mixed"
-        if not ready.exists():
-            ready.mkdir()
-            subprocess.run(
-                self.command("mix", ready, 1, 1), check=True, env=ENV, stdout=subprocess.DEVNULL
-            )
-        shutil.copytree(ready, storage)
-        return storage
+        return self.fresh(name, lambda storage: self.command("mix", storage, 1, 1))
 
 
 def main() -> int:
     arguments = _parser().parse_args()
-    os.environ.update(ENV)
+    os.environ.update(under_fire.ENV)
     place = Place(arguments)
     try:
         return _all(place, arguments)
@@ -138,9 +120,9 @@ def _all(place: Place, arguments: argparse.Namespace) -> int:
     for number in range(1, arguments.runs + 1):
         shape = shapes[(number - 1) % len(shapes)]
         if shape not in wanted:
-            wanted[shape] = place.fresh(f"undisturbed-{shape[0]}-{shape[1]}")
+            wanted[shape] = place.mixed(f"undisturbed-{shape[0]}-{shape[1]}")
             began = time.monotonic()
-            _finish(place, place.start(wanted[shape], *shape), wanted[shape], *shape, began)
+            place.finish(place.start(wanted[shape], *shape), wanted[shape], *shape, began)
             print(f"undisturbed {shape}: {time.monotonic() - began:.0f} s", flush=True)
         kind = kinds[(number - 1) % len(kinds)]
         result = _run(place, number, kind, shape, rng, wanted[shape])
@@ -158,20 +140,22 @@ def _all(place: Place, arguments: argparse.Namespace) -> int:
         "most_steps_lost": max(r.lost for r in results),
     }
     if arguments.out:
-        _write(arguments.out, figures, results)
+        under_fire.report(
+            arguments.out, "Fine-tuning under fire",
+            f": {figures['runs']} runs of {figures['steps']} steps, a checkpoint every {EVERY}; "
+            f"{figures['broken']} broken. `equal`: `bits` where the adapter is that of the "
+            "undisturbed run to the bit, else the largest relative difference of a loss.",
+            COLUMNS, figures, results,
+        )  # fmt: skip
     print(json.dumps(figures))
     return int(figures["broken"] > 0)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=20)
+    parser = under_fire.parser(__doc__, "chaos_finetune")
     parser.add_argument("--steps", type=int, default=60, help="optimizer steps of each run")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help="in turn; one+other in one run")
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of them")
-    parser.add_argument("--out", type=Path, help="folder for chaos_finetune.md and .json")
-    parser.add_argument("--keep", action="store_true", help="keep the runs' folders")
     # Dropout differs with the number of workers, so losses could not be compared.
     parser.add_argument("--dropout", dest="no_dropout", action="store_false")
     return parser
@@ -181,13 +165,13 @@ def _run(
     place: Place, number: int, kind: str, shape: tuple[int, int], rng: random.Random, whole: Path
 ) -> Result:
     began, (zero, workers) = time.monotonic(), shape
-    storage = place.fresh(f"run-{number}")
+    storage = place.mixed(f"run-{number}")
     driver, starts, after = place.start(storage, zero, workers), 1, workers
     died, at = [], []
     for one, target in zip(kind.split("+"), _targets(place, kind, rng), strict=True):
         while _step(storage) < target and driver.poll() is None:
             if time.monotonic() - began > LIMIT:
-                sys.exit(f"no step {target} within {LIMIT:g} s\n{_tail(storage)}")
+                sys.exit(f"no step {target} within {LIMIT:g} s\n{under_fire.tail(storage)}")
             time.sleep(0.02)
         if driver.poll() is not None:
             sys.exit(f"{storage}: ended before anything was killed; take more --steps")
@@ -198,7 +182,7 @@ def _run(
             if number % 4 == 3:  # the operator has fewer or more nodes now
                 after = 1 + workers % 3
             driver, starts = place.start(storage, zero, after), starts + 1
-    starts += _finish(place, driver, storage, zero, after, began)
+    starts += place.finish(driver, storage, zero, after, began)
     log = (storage / "chaos" / "log.txt").read_text(errors="replace")
     resumed = [int(step) for step, _ in _RESUMED.findall(log)]
     # A worker group that finds no checkpoint says nothing, and begins at the beginning.
@@ -221,39 +205,12 @@ def _targets(place: Place, kind: str, rng: random.Random) -> list[int]:
     return [EVERY + 2 + i * width + rng.randrange(max(1, width - EVERY)) for i in range(kills)]
 
 
-def _kill(kind: str, driver: subprocess.Popen[bytes]) -> str:
+def _kill(kind: str, driver: under_fire.Driver) -> str:
     """Kill one thing of ``kind``; says what."""
-    for process in psutil.process_iter(["cmdline"]) if kind in TITLES else ():
-        line = " ".join(process.info["cmdline"] or [])
-        if line.startswith(TITLES[kind]) and is_ours(process):
-            process.kill()
-            return kind
+    if kind in TITLES and under_fire.kill(TITLES[kind]):
+        return kind
     driver.kill()
     return "driver" if kind == "driver" else f"driver (no {kind} was up)"
-
-
-def _finish(
-    place: Place, driver: subprocess.Popen[bytes], storage: Path, zero: int, workers: int,
-    began: float,
-) -> int:  # fmt: skip
-    """Wait for the driver; start it again while it fails. How often it was started again."""
-    again = 0
-    while True:
-        try:
-            code = driver.wait(timeout=max(1.0, LIMIT - (time.monotonic() - began)))
-        except subprocess.TimeoutExpired:
-            driver.kill()
-            sys.exit(f"{storage}: unfinished after {LIMIT:g} s\n{_tail(storage)}")
-        if code == 0:
-            return again
-        if again == 3:
-            sys.exit(f"{storage}: fails again and again\n{_tail(storage)}")
-        again += 1
-        driver = place.start(storage, zero, workers)
-
-
-def _tail(storage: Path) -> str:
-    return (storage / "driver.txt").read_text()[-3000:]
 
 
 def _step(storage: Path) -> int:
@@ -283,28 +240,6 @@ def _compare(found: Any, wanted: Any, exactly: bool) -> tuple[bool, str]:
         return losses == expected, "bits"
     away = max(abs(a - b) / b for a, b in zip(losses, expected, strict=True))
     return not exactly and away <= 1e-4, f"{away:.1e}"
-
-
-def _write(out: Path, figures: dict[str, Any], results: list[Result]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "chaos_finetune.json").write_text(
-        json.dumps({**figures, "results": [asdict(r) for r in results]}, indent=1) + "\n"
-    )
-    columns = ["run", "killed", "ZeRO", "workers", "at step", "went on after", "driver starts",
-               "steps made again", "equal", "good", "seconds"]  # fmt: skip
-    lines = [
-        "# Fine-tuning under fire",
-        "",
-        f"{figures['date']}, {figures['device']}: {figures['runs']} runs of {figures['steps']} "
-        f"steps, a checkpoint every {EVERY}; {figures['broken']} broken. `equal`: `bits` where "
-        "the adapter is that of the undisturbed run to the bit, else the largest relative "
-        "difference of a loss.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
-        *("| " + " | ".join(map(str, asdict(r).values())) + " |" for r in results),
-    ]
-    (out / "chaos_finetune.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_one_can_talk_to_it(finished: tuple[Path, str], place: Path) -> None:
 
 def _start(place: Path, name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "delia_ray.cli", "run", "tiny.yaml", f"name={name}",
+        [sys.executable, "-m", "delia_ray.cli", "finetune", "tiny.yaml", f"name={name}",
          f"storage=file://{place}/killed"],
         cwd=place, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -174,9 +174,6 @@ def test_whatever_is_killed_it_ends_the_same(finished: tuple[Path, str], place: 
     assert last.returncode == 0, printed.decode()
     assert printed.decode().count("[done before]") == 3
     assert all(manifests(run)[stage] == before[stage] for stage in ("synthesize", "mix"))
-    assert (run / "results.json").read_bytes().replace(b'"k"', b'"whole"') == (
-        finished[0] / "results.json"
-    ).read_bytes()
     for arm in ("common", "delia"):
         (one,), (other,) = (
             list(r.glob(f"finetune/*/{arm}/adapter/adapter_model.safetensors"))

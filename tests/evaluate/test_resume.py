@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 EVALUATE = {
     "engine": {"type": "transformers", "batch_size": 8},
     "suites": [
-        {"name": "plain", "path": "plain", "format": "miniature", "rows": 400, "phrasings": 1},
+        {"name": "plain", "path": "plain", "format": "miniature", "rows": 160, "phrasings": 1},
         {"name": "translation", "path": "translation", "format": "miniature", "rows": 40,
          "metrics": [{"name": "chrf"}]},
     ],
@@ -81,7 +81,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert scores == other
     assert rows == expected
     # Every chunk that was there was kept: so many prompts fewer were asked.
-    prompts = 400 * 2 + 40
+    prompts = 160 * 2 + 40
     asked = counts["answered"]["base"]
     assert asked <= prompts - 32 * (len(before) - 1)
     assert asked + sum(min(32, prompts) for _ in before) >= prompts
