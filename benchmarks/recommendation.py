@@ -51,7 +51,7 @@ def main() -> None:
         "seen": SEEN,
         "hidden": HIDDEN,
         "confidence": CONFIDENCE,
-        "median_width": sorted(r["high"] - r["low"] for r in rows)[len(rows) // 2],
+        "median_width": round(sorted(r["high"] - r["low"] for r in rows)[len(rows) // 2], 3),
         "inside": sum(r["inside"] for r in rows),
         "syntheses": found["counters"]["syntheses"],
     }
