@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
+from delia_ray.drill import strike
 
 Driver = subprocess.Popen[bytes]
 
@@ -109,19 +109,7 @@ def tail(storage: Path) -> str:
 
 def kill(title: str) -> bool:
     """SIGKILL a process of this cluster that calls itself so; False where there is none."""
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if line.startswith(title) and _is_ours(process):
-            process.kill()
-            return True
-    return False
-
-
-def _is_ours(process: psutil.Process) -> bool:
-    try:
-        return any(TEMP in " ".join(p.cmdline()) for p in process.parents())
-    except psutil.NoSuchProcess:
-        return False
+    return strike.kill(title, TEMP)
 
 
 def report(

@@ -148,6 +148,10 @@ def has_gpu() -> bool:
 
 
 def _start(config: RunConfig) -> dict[str, Any]:
+    # Workers of a cluster that this process starts inherit it. Where it is a runtime environment,
+    # as on a cluster that is joined, Ray starts Python twice for each worker.
+    for name, value in WORKER_ENV.items():
+        os.environ.setdefault(name, value)
     return {
         "address": "local",
         # At least two: an actor that holds the only CPU would starve the tasks feeding it.
@@ -155,7 +159,6 @@ def _start(config: RunConfig) -> dict[str, Any]:
         "include_dashboard": False,
         # Ray puts sockets below it, and a socket's path may have 107 characters only.
         "_temp_dir": os.path.join(tempfile.gettempdir(), f"delia-{os.getuid()}"),
-        "runtime_env": {"env_vars": WORKER_ENV},
         "logging_level": "warning",
     }
 

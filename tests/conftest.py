@@ -1,15 +1,11 @@
 """Shared by all tests: one Ray for the session, and models that load in a moment."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from delia_ray.config import RunConfig
-
-# Several processes share the cores, and threads that wait for each other there only spin.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"

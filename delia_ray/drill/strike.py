@@ -45,14 +45,15 @@ def _kill_soon(kind: str, temp: str, driver: "subprocess.Popen[bytes]") -> bool:
     there is none. False where none came."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and driver.poll() is None:
-        if any(_kill(title, temp) for title in TITLES[kind]):
+        if any(kill(title, temp) for title in TITLES[kind]):
             return True
         time.sleep(0.1)
     return False
 
 
-def _kill(title: str, temp: str) -> bool:
-    """Kill one process of this cluster that calls itself ``title``."""
+def kill(title: str, temp: str) -> bool:
+    """SIGKILL one process that calls itself ``title``, of the cluster whose folder is ``temp``;
+    False where there is none."""
     for process in psutil.process_iter(["cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
         if line.startswith(title) and _is_ours(process, temp):

@@ -220,7 +220,7 @@ DEMO = [
     "corpus=[{path: corpus, format: miniature, rows: 200}]",
     "finetune.steps=12", "finetune.batch_size=8", "finetune.micro_batch_size=4",
     "evaluate.suites=[{name: plain, path: plain, format: miniature, rows: 16}]",
-    "evaluate.summary=[plain]", "evaluate.probes=0",
+    "evaluate.summary=[plain]", "evaluate.probes=0", "arms=[delia]",
     "cluster.training_labels={delia-role: training}",
 ]  # fmt: skip
 """The demo's recipe with fewer rows and steps: real vLLM, two workers of DeepSpeed."""

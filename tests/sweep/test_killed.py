@@ -1,5 +1,6 @@
 """A sweep whose driver, trial, training worker and Train controller are killed, beside one that is
-left alone. Its trainings have two workers, so that there is all of that to kill."""
+left alone; its trainings have two workers, so that there is all of that to kill. And a sweep that
+loses the node its trials run on."""
 
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from delia_ray.artifacts import Folder
+from delia_ray.drill.place import Place
 from delia_ray.sweep import records
 from delia_ray.sweep.run import BEST, RESULT
 
@@ -146,6 +148,33 @@ def test_the_best_is_the_same(hurt: dict[str, Any]) -> None:
         assert best[fact] == wanted[fact]
     assert len({t["score"] for t in found(hurt["alone"])["trials"]}) > 1, "any would be the best"
     assert _settings(hurt["killed"]) == _settings(hurt["alone"])
+
+
+def test_a_lost_node_loses_no_trial(tmp_path: Path) -> None:
+    """It takes the trials under way with it; what comes in its place makes them again."""
+    place = Place([], cpus=2)
+    finetune = RUN["finetune"] | {"steps": STEPS, "checkpoint_every": 4}
+    try:
+        settings = {
+            "name": "s", "storage": str(tmp_path), "searcher": "grid",
+            "run": RUN | {"finetune": finetune},
+            "dimensions": {"finetune.lr": {"choice": [1e-5, 1e-4, 1e-3, 3e-3]}},
+            "search_rows": 8, "confirm": {"seeds": 0}, "retries": 1,
+            "cluster": {"address": place.cluster.address},
+        }  # fmt: skip
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings))
+        own = Hurt([str(tmp_path / "s.yaml")], tmp_path / "s", tmp_path / "s.txt")
+        own.wait_for_checkpoint(finished=1)
+        before = done(tmp_path / "s")
+        place.replace_node()
+        assert own.end() == 0, (tmp_path / "s.txt").read_text()
+    finally:
+        place.close()
+    after, result = done(tmp_path / "s"), found(tmp_path / "s")
+    assert 1 <= len(before) < len(after) == 4
+    assert {k: after[k].facts for k in before} == {k: r.facts for k, r in before.items()}
+    assert (result["design"]["failed"], result["counters"]["syntheses"]) == (0, 1)
+    assert len(_curves(tmp_path / "s")) == 4, "a trial was trained twice"
 
 
 def _curves(run: Path) -> dict[str, Any]:
