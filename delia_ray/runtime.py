@@ -1,6 +1,7 @@
 """The only place that connects to Ray, and that knows what a cluster must offer."""
 
 import logging
+import math
 import os
 import tempfile
 from typing import Any
@@ -25,6 +26,9 @@ def connect(config: RunConfig) -> None:
     """
     import ray
 
+    if not ray.is_initialized() and not _address(config):
+        # Before it is started; how many GPUs it has is known only then.
+        check_fits(config, {"CPU": _cpus_here(config), "GPU": math.inf})
     join(config)
     check_fits(config, ray.cluster_resources())
 
@@ -42,7 +46,7 @@ def join(config: RunConfig) -> None:
         # Ray Data shares a cluster's CPUs out among its executions. What a killed driver asked for
         # counts until it expires, after 180 s: the same run begun again would wait for that.
         os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
-        address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+        address = _address(config)
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
@@ -147,6 +151,16 @@ def has_gpu() -> bool:
     return bool(ray.cluster_resources().get("GPU", 0) > 0)
 
 
+def _address(config: RunConfig) -> str | None:
+    """Of the cluster to join; None to start one here."""
+    return config.cluster.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _cpus_here(config: RunConfig) -> int:
+    # At least two: an actor that holds the only CPU would starve the tasks feeding it.
+    return config.cluster.num_cpus or max(2, os.cpu_count() or 2)
+
+
 def _start(config: RunConfig) -> dict[str, Any]:
     # Workers of a cluster that this process starts inherit it. Where it is a runtime environment,
     # as on a cluster that is joined, Ray starts Python twice for each worker.
@@ -154,8 +168,7 @@ def _start(config: RunConfig) -> dict[str, Any]:
         os.environ.setdefault(name, value)
     return {
         "address": "local",
-        # At least two: an actor that holds the only CPU would starve the tasks feeding it.
-        "num_cpus": config.cluster.num_cpus or max(2, os.cpu_count() or 2),
+        "num_cpus": _cpus_here(config),
         "include_dashboard": False,
         # Ray puts sockets below it, and a socket's path may have 107 characters only.
         "_temp_dir": os.path.join(tempfile.gettempdir(), f"delia-{os.getuid()}"),

@@ -198,7 +198,7 @@ def test_the_papers_rows_go_through(place: Path, data: Path) -> None:
         "finetune.batch_size=4", "synthesize.sampling.max_tokens=16",
         "synthesize.reword.per_row=0", "synthesize.held_out=8", "evaluate.max_tokens=4",
         "evaluate.probes=4", "synthesize.engine={type: transformers}",
-        "evaluate.engine={type: transformers}", "finetune.workers=1",
+        "evaluate.engine={type: transformers}", "finetune.workers=1", "arms=[delia]",
         f"evaluate.suites={json.dumps(suites)}", f"corpus={json.dumps([corpus | {'rows': 500}])}",
         cwd=root, timeout=580,
     )  # fmt: skip
