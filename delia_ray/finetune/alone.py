@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from delia_ray.errors import DeliaError
+from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import PROGRESS
 from delia_ray.stage import StageRun
 
@@ -55,8 +56,6 @@ def train_apart(stage: StageRun, gpus: float, arms: list[str]) -> None:
         DeliaError: a process died more often than ``finetune.max_failures``.
     """
     import ray
-
-    from delia_ray.finetune.loop import Job
 
     own = stage.config.finetune
     job = Job(stage.config, stage.inputs["mix"], stage.out)

@@ -2,20 +2,18 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from delia_ray.artifacts import Folder
-from delia_ray.config import RunConfig
 from delia_ray.finetune.attention import FLAT, attention
 from delia_ray.finetune.batches import Steps
 from delia_ray.finetune.checkpoints import Checkpoints
 from delia_ray.finetune.cost import Cost, memory_gib, peak
 from delia_ray.finetune.engine import dtype, make_engine
+from delia_ray.finetune.job import Job
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.profiling import Profiler
@@ -35,15 +33,6 @@ _SECONDS_BETWEEN_PROGRESS = 1.0
 
 Point = dict[str, Any]
 """A row of METRIC_POINT."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the workers need to know; all of it plain data or URLs."""
-
-    config: RunConfig
-    mix: Folder
-    out: Folder
 
 
 def train(job: Job, checkpoints: Checkpoints) -> None:

@@ -13,6 +13,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
+from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import PROGRESS, SUMMARY
 from delia_ray.models import fingerprint, folder_digest, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
@@ -108,8 +109,6 @@ def _train_together(stage: StageRun, gpus: float) -> None:
     from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-
-    from delia_ray.finetune.loop import Job
 
     own = stage.config.finetune
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})

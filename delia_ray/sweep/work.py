@@ -85,7 +85,8 @@ class Work:
         if self._training is None:
             from delia_ray.finetune.alone import join_alone
             from delia_ray.finetune.checkpoints import Checkpoints
-            from delia_ray.finetune.loop import Job, Training, prepare
+            from delia_ray.finetune.job import Job
+            from delia_ray.finetune.loop import Training, prepare
 
             join_alone("nccl" if runtime.has_gpu() else "gloo")
             out = self.plans.folder("finetune")

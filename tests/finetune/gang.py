@@ -16,7 +16,8 @@ import torch.multiprocessing as mp
 
 from delia_ray.artifacts import Folder
 from delia_ray.finetune.checkpoints import Checkpoints
-from delia_ray.finetune.loop import Job, train
+from delia_ray.finetune.job import Job
+from delia_ray.finetune.loop import train
 
 
 class Breaking(Checkpoints):

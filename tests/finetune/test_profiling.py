@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.finetune.loop import Job
+from delia_ray.finetune.job import Job
 from delia_ray.finetune.profiling import covered
 from delia_ray.finetune.progress import SUMMARY, TRACE
 from tests.finetune.gang import run_gang

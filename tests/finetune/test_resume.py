@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from delia_ray.artifacts import open_storage
 from delia_ray.finetune.checkpoints import Checkpoint, Checkpoints
-from delia_ray.finetune.loop import Job
+from delia_ray.finetune.job import Job
 from tests.finetune.gang import run_gang
 from tests.finetune.helpers import changed, prepare
 

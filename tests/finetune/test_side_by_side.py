@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
-from delia_ray.finetune.loop import Job
+from delia_ray.finetune.job import Job
 from delia_ray.finetune.stage import run
 from delia_ray.mix.stage import run as mix
 from delia_ray.stage import StageRun

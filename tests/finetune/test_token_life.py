@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from delia_ray.artifacts import open_storage
 from delia_ray.config import Finetune
 from delia_ray.finetune.engine import make_engine
-from delia_ray.finetune.loop import Job
+from delia_ray.finetune.job import Job
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective
 from tests.finetune.gang import run_gang, start_gang

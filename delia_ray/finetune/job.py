@@ -1,0 +1,18 @@
+"""What the workers of a training need to know. A module of its own, so that the driver and Ray
+Train's controller, which only pass it on, import no model code."""
+
+from dataclasses import dataclass
+
+from delia_ray.artifacts import Folder
+from delia_ray.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """All of it plain data or URLs."""
+
+    config: RunConfig
+    mix: Folder
+    """The stage's folder."""
+    out: Folder
+    """Where the arms go."""
