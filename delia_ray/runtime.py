@@ -47,6 +47,11 @@ def join(config: RunConfig) -> None:
         # counts until it expires, after 180 s: the same run begun again would wait for that.
         os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
         address = _address(config)
+        if not address:
+            # Workers of a cluster that is started here inherit it. Where it is a runtime
+            # environment, as on a cluster that is joined, Ray starts Python twice for each.
+            for name, value in WORKER_ENV.items():
+                os.environ.setdefault(name, value)
         for name in ("ray", "ray.data", "ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
@@ -162,10 +167,6 @@ def _cpus_here(config: RunConfig) -> int:
 
 
 def _start(config: RunConfig) -> dict[str, Any]:
-    # Workers of a cluster that this process starts inherit it. Where it is a runtime environment,
-    # as on a cluster that is joined, Ray starts Python twice for each worker.
-    for name, value in WORKER_ENV.items():
-        os.environ.setdefault(name, value)
     return {
         "address": "local",
         "num_cpus": _cpus_here(config),

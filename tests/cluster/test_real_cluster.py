@@ -223,7 +223,7 @@ DEMO = [
     "evaluate.summary=[plain]", "evaluate.probes=0", "arms=[delia]",
     "cluster.training_labels={delia-role: training}",
 ]  # fmt: skip
-"""The demo's recipe with fewer rows and steps: real vLLM, two workers of DeepSpeed."""
+"""The demo's recipe with fewer rows and steps, and one arm: real vLLM, two workers of DeepSpeed."""
 SMALL = {
     "downstream": {"path": "downstream", "format": "miniature", "rows": 8},
     "corpus": [{"path": "corpus", "format": "miniature", "rows": 100}],
