@@ -328,6 +328,9 @@ class _Watcher:
         took = "done before" if skipped else clock(manifest["seconds"])
         self.screen.line(f" {number} {stage.name:<11} {manifest['summary']}  [{took}]")
 
+    def note(self, text: str) -> None:
+        self.screen.line(f"   {text}")
+
 
 def _print_scores(screen: Screen, scores: dict[str, Any]) -> None:
     from delia_ray.evaluate.table import table

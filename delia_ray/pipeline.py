@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from delia_ray import preflight
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
@@ -41,6 +42,8 @@ class Watcher(Protocol):
     def begin(self, number: int, stage: Stage) -> Progress: ...
 
     def end(self, number: int, stage: Stage, manifest: dict[str, Any], skipped: bool) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,14 @@ def run(
     if record:
         plans.run.write_json("config.json", config.model_dump(mode="json"))
     current: dict[str, str] = {}
+    checked = False
     for number, stage in enumerate(_up_to(until), start=1):
         manifest = plans.folder(stage.name).manifest()
         skipped = manifest is not None
         if manifest is None:
+            if not (checked or here):
+                preflight.check(config, plans.run, watcher.note if watcher else None)
+                checked = True
             progress = watcher.begin(number, stage) if watcher else silent
             manifest = _run_stage(stage, plans, progress, here)
         current[stage.name] = manifest["fingerprint"]

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from delia_ray.config import RunConfig
 from delia_ray.doctor.diagnose import GIB, Finding, diagnose
 from delia_ray.doctor.facts import Facts
+from delia_ray.errors import UserError
 
 
 def examine(config: RunConfig, say: Callable[[str], None]) -> int:
-    """Look at the cluster that ``config`` would run on and say what is wrong with it.
+    """Look at the recipe and its model, then at the cluster that it would run on, and say what
+    is wrong with them.
 
     Returns:
         The exit code: 0 where the recipe can run, 2 where it would fail.
@@ -18,13 +20,22 @@ def examine(config: RunConfig, say: Callable[[str], None]) -> int:
     """
     from delia_ray import runtime
     from delia_ray.doctor.collect import collect
+    from delia_ray.preflight import examine as examine_recipe
 
+    recipe = [
+        Finding("recipe", f"{p.setting}: {p.what}" if p.setting else p.what, p.advice, p.fatal)
+        for p in examine_recipe(config)
+    ]
     try:
         runtime.join(config)
         facts = collect(config)
+    except UserError:
+        for line in findings(recipe):
+            say(line)
+        raise
     finally:
         runtime.disconnect()
-    found = diagnose(config, facts)
+    found = recipe + diagnose(config, facts)
     for line in lines(config, facts, found):
         say(line)
     return 2 if any(f.fatal for f in found) else 0
@@ -47,12 +58,20 @@ def lines(config: RunConfig, facts: Facts, found: list[Finding]) -> list[str]:
             + (state or f"{n.memory / GIB:>5.0f} GiB memory {n.disk / GIB:>5.0f} GiB disk")
             + labels
         )
-    for f in found:
-        told += [f"{'problem' if f.fatal else 'note'}: {f.problem}", f"         {f.advice}"]
+    told += findings(found)
     fatal = sum(f.fatal for f in found)
     told.append(
         f"{fatal} problem{'s' if fatal > 1 else ''}; the recipe would fail here"
         if fatal
         else "the recipe can run here"
     )
+    return told
+
+
+def findings(found: list[Finding]) -> list[str]:
+    """What is wrong and, in the next line, what to change."""
+    told: list[str] = []
+    for f in found:
+        told.append(f"{'problem' if f.fatal else 'note'}: {f.problem}")
+        told += [f"         {f.advice}"] if f.advice else []
     return told

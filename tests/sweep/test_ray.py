@@ -43,6 +43,9 @@ class Quiet:
     def end(self, number: int, stage: Any, manifest: dict[str, Any], skipped: bool) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        pass
+
 
 @contextmanager
 def _silent(title: str) -> Iterator[Progress]:
