@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from delia_ray.artifacts import Folder
 from delia_ray.errors import UserError
+from delia_ray.generation_settings import read
 from delia_ray.miniature import MODEL_PATH
 from delia_ray.records import Message
 
@@ -210,10 +211,9 @@ def described(ids: Iterable[int], tokens: Mapping[int, Sequence[int]]) -> list[i
 def end_ids(path: str) -> frozenset[int]:
     """Token ids that end an answer of the model in folder ``path``: those of its generation
     config (chat models often have several) and its tokenizer's end-of-sequence token."""
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer
 
     ids = {AutoTokenizer.from_pretrained(path).eos_token_id}
-    if (Path(path) / "generation_config.json").exists():
-        configured = GenerationConfig.from_pretrained(path).eos_token_id
-        ids.update(configured if isinstance(configured, list) else [configured])
+    configured = read(path).get("eos_token_id")
+    ids.update(configured if isinstance(configured, list) else [configured])
     return frozenset(i for i in ids if i is not None)

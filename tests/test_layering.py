@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
     {"errors", "records", "miniature", "text", "ifeval", "diversity"},
-    {"config", "artifacts"},
+    {"config", "artifacts", "generation_settings"},
     {"recipe_files"},
-    {"models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
+    {"models", "causal_models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"preflight"},

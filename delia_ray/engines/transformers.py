@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from delia_ray.causal_models import load_causal
 from delia_ray.config import TransformersEngine
 from delia_ray.engines import Completion, Generate, Request
+from delia_ray.generation_settings import neutral
 from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids
 from delia_ray.runtime import has_gpu
 
@@ -44,13 +46,15 @@ class Transformers:
 
     def load(self) -> Generate:
         import torch
-        from transformers import AutoModelForCausalLM
 
         path = locate(self.model)
         tokenizer = load_tokenizer(path)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(path, dtype="auto").to(device).eval()
+        model = load_causal(path, dtype="auto").to(device).eval()
         ends = end_ids(path)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends)
+        # What the model's own settings say beside its end would act here and not in vLLM.
+        model.generation_config = neutral(ends, pad)
 
         def answer(batch: list[Request]) -> list[Completion]:
             try:
@@ -101,7 +105,7 @@ def _answer(
     began = time.monotonic()
     prompts = [prompt_ids(tokenizer, r.messages, r.turn) for r in requests]
     width = max(map(len, prompts))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends))
+    pad = model.generation_config.pad_token_id
     ids = torch.full((len(prompts), width), pad)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):  # padding goes left: answers start together
@@ -111,13 +115,8 @@ def _answer(
         out = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
-            do_sample=False,  # the processor below samples, with a seed for each row
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            # Greedily: the processor below samples, with a seed for each row.
             max_new_tokens=max(r.max_tokens for r in requests),
-            eos_token_id=sorted(ends),
-            pad_token_id=pad,
             logits_processor=LogitsProcessorList([_SeededSampling(requests)]),
         )
     completions = []

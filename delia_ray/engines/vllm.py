@@ -129,6 +129,8 @@ class Vllm:
         """A fresh dict each time, because ``build_processor`` writes into it."""
         # Prompts share their beginnings: a system message, the request to reword.
         kwargs: dict[str, Any] = {"disable_log_stats": True, "enable_prefix_caching": True}
+        # Sampling is what the recipe says; of the model's own settings only its ends count.
+        kwargs["generation_config"] = "vllm"
         if self.settings.max_model_len:
             kwargs["max_model_len"] = self.settings.max_model_len
         if not gpu:

@@ -51,8 +51,8 @@ def examine(model: str, finetuned: Folder | None, subject: Subject) -> dict[str,
 
 def _examine(path: str, untrained: bool, subject: Subject) -> dict[str, Any]:
     import torch
-    from transformers import AutoModelForCausalLM
 
+    from delia_ray.causal_models import load_causal
     from delia_ray.evaluate.probes import probe, retention
     from delia_ray.evaluate.probes.gradients import gradient_angles
     from delia_ray.evaluate.probes.loss import encode, end_ids
@@ -60,7 +60,7 @@ def _examine(path: str, untrained: bool, subject: Subject) -> dict[str, Any]:
     from delia_ray.token_rows import grow, initialise_rows
 
     tokenizer = load_tokenizer(path, subject.tokens if untrained else {})
-    model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    model = load_causal(path, dtype="auto")
     if untrained and subject.tokens:
         grow(model, tokenizer)
         initialise_rows(model, path, tokenizer, subject.tokens, subject.token_init, subject.seed)

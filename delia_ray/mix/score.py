@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from delia_ray.causal_models import load_causal
 from delia_ray.mix.build import STORE, Job, run_parts
 from delia_ray.models import load_tokenizer, locate
 from delia_ray.store import Store
@@ -76,16 +77,15 @@ def _batches(lengths: list[int]) -> Iterator[list[int]]:
 def _model(name: str, special_tokens: tuple[str, ...]) -> tuple[Any, Any]:
     """(the base model, (hidden, SIZE) projection)."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     path = locate(name)
     tokenizer = load_tokenizer(path, special_tokens)
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    model: Any = load_causal(path, dtype="auto")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))  # a row may hold a new token
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     random: npt.NDArray[Any] = np.random.default_rng(0).normal(
-        size=(model.config.hidden_size, SIZE)
+        size=(model.config.get_text_config().hidden_size, SIZE)
     )
     projection = torch.as_tensor(random / np.sqrt(SIZE), dtype=torch.float32, device=model.device)
     return model, projection
