@@ -25,8 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import under_fire
+
+from delia_ray.artifacts import Folder
 
 KINDS = ("engine", "actor", "queue", "node", "driver")
 TITLES = {"engine": "VLLM::EngineCore", "actor": "ray::MapWorker", "queue": "ray::_Queue"}
@@ -223,10 +224,11 @@ def _rows(storage: Path) -> dict[str, Any]:
     """The rows of the finished stage, and the keys of all that the cache holds."""
     (made,) = (storage / "chaos" / "synthesize").glob("*/manifest.json")
     names = ("answers", "answers_set_aside", "rewordings", "rewordings_set_aside")
-    found: dict[str, Any] = {n: pq.read_table(made.parent / f"{n}.parquet") for n in names}
+    found: dict[str, Any] = {n: Folder(str(made.parent)).read_table(f"{n}.parquet") for n in names}
     files = sorted((storage / "cache").glob("synthesis/*/*.parquet"))
     assert all(f.name.startswith("part-") for f in files), "packing hides what was written twice"
-    found["keys"] = [k for f in files for k in pq.read_table(f, columns=["key"])["key"].to_pylist()]
+    keys = [Folder(str(f.parent)).read_table(f.name, ["key"])["key"] for f in files]
+    found["keys"] = [key for column in keys for key in column.to_pylist()]
     return found
 
 

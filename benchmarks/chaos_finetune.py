@@ -25,9 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import under_fire
 from safetensors.numpy import load_file
+
+from delia_ray.artifacts import Folder
 
 KINDS = ("worker", "controller", "driver")
 TITLES = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController"}
@@ -226,7 +227,7 @@ def _step(storage: Path) -> int:
 def _found(storage: Path) -> tuple[dict[str, Any], list[float]]:
     (made,) = (storage / "chaos" / "finetune").glob("*/manifest.json")
     arm = made.parent / "delia"
-    losses = pq.read_table(arm / "curve.parquet")["loss"].to_pylist()
+    losses = Folder(str(arm)).read_table("curve.parquet")["loss"].to_pylist()
     return load_file(arm / "adapter" / "adapter_model.safetensors"), losses
 
 

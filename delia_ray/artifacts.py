@@ -8,13 +8,14 @@ atomic on all of them. A changed setting changes the fingerprint and so the fold
 old result stays and is found again when the setting goes back.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,9 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from delia_ray.records import schema_of
+from delia_ray.stored import Table, parse_json, reading
 
 MANIFEST = "manifest.json"
 ROW_GROUP = 8192
@@ -105,7 +109,12 @@ class Folder:
         self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
     def read_json(self, name: str) -> Any:
-        return json.loads(self.read_bytes(name))
+        """
+        Raises:
+            DeliaError: it is missing or not JSON.
+        """
+        with reading(f"{self}/{name}"):
+            return parse_json(self.read_bytes(name))
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write ``table`` as parquet, atomically."""
@@ -135,19 +144,45 @@ class Folder:
         if self.is_local:
             os.replace(scratch, target)
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(self.file(name), filesystem=self.fs, columns=columns)
+    @contextlib.contextmanager
+    def table(self, name: str, schema: pa.Schema | None = None) -> Iterator[Table]:
+        """A table, open.
 
-    def read_first(self, name: str, columns: list[str], rows: int) -> pa.Table:
+        Args:
+            name: of its file.
+            schema: what it must have; None is what `records.schema_of` says.
+
+        Raises:
+            DeliaError: it is missing or damaged, or has another schema.
+        """
+        where = f"{self}/{name}"
+        with contextlib.ExitStack() as stack:
+            with reading(where):
+                stream = stack.enter_context(self.open(name))
+            yield Table(stream, where, schema or schema_of(name))
+
+    def open(self, name: str) -> Any:
+        """A file as a seekable binary stream, by pyarrow itself where it is local."""
+        path = self.file(name)
+        return pa.OSFile(path) if self.is_local else self.fs.open(path, "rb")
+
+    def read_table(
+        self, name: str, columns: Sequence[str] | None = None, schema: pa.Schema | None = None
+    ) -> pa.Table:
+        """A whole table, or ``columns`` of it; arguments and errors as of ``table``."""
+        with self.table(name, schema) as table:
+            return table.read(columns)
+
+    def read_first(self, name: str, columns: Sequence[str], rows: int) -> pa.Table:
         """The first ``rows`` rows of a table, without reading the rest of it."""
-        with self.fs.open(self.file(name), "rb") as stream:
-            file, found, held = pq.ParquetFile(stream), [], 0
-            for batch in file.iter_batches(columns=columns):
+        with self.table(name) as table:
+            found, held = [], 0
+            for batch in table.batches(columns):
                 found.append(batch)
                 held += batch.num_rows
                 if held >= rows:
                     break
-            schema = pa.schema([file.schema_arrow.field(column) for column in columns])
+            schema = pa.schema([table.schema.field(column) for column in columns])
             return pa.Table.from_batches(found, schema).slice(0, rows)
 
     def upload(self, local: Path, name: str) -> None:

@@ -201,6 +201,38 @@ METRIC_POINT = pa.schema(
 )
 """finetune -> one row per optimizer step."""
 
+COMPLETION = pa.schema(
+    [
+        ("key", pa.string()), ("text", pa.string()), ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()),
+        ("seconds", pa.float64()), ("error", pa.string()),
+    ]
+)  # fmt: skip
+"""What an engine answered; in the cache of syntheses and in parts of an evaluation."""
+
+TIMELINE = pa.schema([("seconds", pa.float64()), ("rows", pa.int64()), ("tokens", pa.int64())])
+"""synthesize -> what had been generated when, since the first engine was ready."""
+
+SCORED = pa.schema([("loss", pa.float32()), ("vector", pa.list_(pa.float32()))])
+"""mix -> what the base model makes of each sequence: mean loss and a vector of its prompt."""
+
+TABLES: dict[str, pa.Schema] = {
+    "corpus": QUERY, "downstream": EXAMPLE, "rejects": REJECT, "removed": REMOVED, "leaks": LEAK,
+    "answers": ANSWER, "answers_set_aside": ANSWER, "held_out": ANSWER,
+    "rewordings": REWORDING, "rewordings_set_aside": REWORDING, "timeline": TIMELINE,
+    "sequences": SEQUENCE, "untrained": UNTRAINED, "scores": SCORED,
+    "curve": METRIC_POINT, "generations": GENERATION,
+}  # fmt: skip
+"""Name of a table's file, without ``.parquet`` -> its schema."""
+_FAMILIES = {"suite-": EXAMPLE, "shares-": SHARE, "part-": COMPLETION, "pack-": COMPLETION}
+
+
+def schema_of(file: str) -> pa.Schema | None:
+    """What a table of ours by the name ``file`` must have; None where names say nothing."""
+    name = file.rsplit("/", 1)[-1].removesuffix(".parquet")
+    families = (schema for start, schema in _FAMILIES.items() if name.startswith(start))
+    return TABLES.get(name) or next(families, None)
+
 
 def content_id(prompt: Sequence[Message], answer: str | None) -> str:
     """16 hex digits that name a row by its content, wherever it was read from."""

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from delia_ray.artifacts import Folder
+from delia_ray.stored import reading
+from delia_ray.tables import open_arrow
 
 BATCH = 1024
 """Rows of a record batch: what a remote read fetches."""
@@ -95,9 +97,12 @@ class Store:
         if key in self._batches:
             self._batches.move_to_end(key)
             return self._batches[key]
-        batch = self._reader(file).get_batch(number)
-        columns = zip(batch.schema.names, map(_Column, batch.columns), strict=True)
-        self._batches[key] = list(columns)
+        where = f"{self.folder}/{file_name(self.name, file)}"
+        with reading(where):
+            batch = self._reader(file).get_batch(number)
+            batch.validate(full=True)  # lengths in a damaged file reach beyond its numbers
+            columns = zip(batch.schema.names, map(_Column, batch.columns), strict=True)
+            self._batches[key] = list(columns)
         if len(self._batches) > _KEPT:
             self._batches.popitem(last=False)
         return self._batches[key]
@@ -107,7 +112,7 @@ class Store:
             path = self.folder.file(file_name(self.name, file))
             local = self.folder.is_local
             source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
-            self._readers[file] = pa.ipc.open_file(source)
+            self._readers[file] = open_arrow(source)
         return self._readers[file]
 
 

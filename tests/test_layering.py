@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "records", "miniature", "text", "ifeval", "diversity"},
+    {"errors", "records", "tables", "miniature", "text", "ifeval", "diversity"},
+    {"stored"},
     {"config", "artifacts", "generation_settings"},
     {"recipe_files"},
     {"models", "causal_models", "stage", "runtime", "packing", "store", "rewording", "metrics"},

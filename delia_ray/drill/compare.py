@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+from delia_ray.artifacts import Folder
+from delia_ray.records import COMPLETION
 
 ROWS = ("answers", "answers_set_aside", "rewordings", "rewordings_set_aside")
 """Tables of generated rows."""
@@ -96,7 +97,7 @@ def _by_id(rows: Counter[tuple[str, str]]) -> Counter[str]:
 def _rows(folder: Path) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     for table in ROWS:
-        for row in pq.read_table(folder / f"{table}.parquet").to_pylist():
+        for row in Folder(str(folder)).read_table(f"{table}.parquet").to_pylist():
             key = ":".join(str(row[k]) for k in ("id", "variant", "register") if k in row)
             text = json.dumps(row, sort_keys=True, ensure_ascii=False)
             found[f"{table.removesuffix('_set_aside')}:{key}", _short(text.encode())] += 1
@@ -106,8 +107,13 @@ def _rows(folder: Path) -> Counter[tuple[str, str]]:
 def _made(cache: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     for file in sorted(cache.glob("synthesis/*/*.parquet")):
-        found.update(pq.read_table(file, columns=["key"])["key"].to_pylist())
+        found.update(_keys(file))
     return found
+
+
+def _keys(file: Path) -> list[str]:
+    table = Folder(str(file.parent)).read_table(file.name, ["key"], COMPLETION)
+    return list(table["key"].to_pylist())
 
 
 def _scores(folder: Path) -> dict[str, Any]:

@@ -12,14 +12,8 @@ import pyarrow as pa
 
 from delia_ray.artifacts import Folder
 from delia_ray.engines import Completion, Request, make_engine
+from delia_ray.records import COMPLETION
 
-COMPLETION = pa.schema(
-    [
-        ("key", pa.string()), ("text", pa.string()), ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()),
-        ("seconds", pa.float64()), ("error", pa.string()),
-    ]
-)  # fmt: skip
 assert COMPLETION.names == [f.name for f in fields(Completion)]
 
 

@@ -16,6 +16,7 @@ from delia_ray.evaluate.parts import Part, run_parts
 from delia_ray.evaluate.phrasings import Phrasings, phrasing_scores
 from delia_ray.evaluate.robustness import robustness
 from delia_ray.evaluate.scoring import SuiteScore, score_suite
+from delia_ray.records import COMPLETION
 from delia_ray.stage import StageRun
 
 PARTS = "parts"
@@ -75,7 +76,7 @@ def _answer_shares(
     took: dict[str, list[Took]] = {}
     for share in shares:
         for name in share.chunks():
-            for row in kept.read_table(name).to_pylist():
+            for row in kept.read_table(name, schema=COMPLETION).to_pylist():
                 model, _, key = row["key"].partition("|")
                 done.setdefault(model, {})[key] = Completion(**{**row, "key": key})
         label = share.name.rpartition("-")[0]

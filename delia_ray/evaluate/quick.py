@@ -9,6 +9,7 @@ from delia_ray.evaluate.answering import Share, answer
 from delia_ray.evaluate.asking import key_of
 from delia_ray.evaluate.fan_out import CHUNK
 from delia_ray.evaluate.scoring import assemble, score_suite
+from delia_ray.records import COMPLETION
 
 
 def quick_scores(
@@ -38,7 +39,8 @@ def quick_scores(
     chunk = CHUNK[engine.type] * int(engine.batch_size)
     share = Share(model, f"{model}/merged", finetuned, asked, chunk)
     answer(engine, share, scratch)
-    found = [row for name in share.chunks() for row in scratch.read_table(name).to_pylist()]
+    tables = [scratch.read_table(name, schema=COMPLETION) for name in share.chunks()]
+    found = [row for table in tables for row in table.to_pylist()]
     said = {row["key"]: row for row in found}
     arm = next(iter(config.arms))
     scored: dict[str, dict[str, Any]] = {}

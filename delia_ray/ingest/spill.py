@@ -20,6 +20,8 @@ from delia_ray.artifacts import Folder
 from delia_ray.ingest.curate.near import Signatures
 from delia_ray.ingest.pool import merge_by_key
 from delia_ray.records import MESSAGES, QUERY
+from delia_ray.stored import reading
+from delia_ray.tables import open_arrow
 
 SLIM = pa.schema(
     [
@@ -183,10 +185,9 @@ def _read(stored: Stored, mask: npt.NDArray[np.bool_], bucket: int) -> pa.Table:
     wanted = [i for i, one in enumerate(stored.buckets) if one == bucket]
     if not wanted or not len(mask):
         return QUERY.empty_table()
-    with (
-        stored.folder.fs.open(stored.folder.file(stored.name), "rb") as stream,
-        pa.ipc.open_file(stream) as file,
-    ):
+    where = f"{stored.folder}/{stored.name}"
+    with reading(where), stored.folder.open(stored.name) as stream:
+        file = open_arrow(stream)
         table = pa.Table.from_batches([file.get_batch(i) for i in wanted], _STORED)
     places = table.column("place").to_numpy()
     inside = places < len(mask)

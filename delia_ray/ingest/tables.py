@@ -135,23 +135,26 @@ def plain_lines(text: Iterator[str]) -> Iterator[tuple[int, Any]]:
 def parquet(stream: Any, jumps: bool) -> Iterator[tuple[int, Any]]:
     """Rows of a parquet file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from delia_ray.tables import open_parquet
 
     # Parquet is read from its end; compression and some servers cannot jump there.
     source = stream if jumps else pa.BufferReader(stream.read())
-    yield from _numbered(pq.ParquetFile(source).iter_batches(batch_size=_BATCH))
+    yield from _numbered(open_parquet(source).iter_batches(batch_size=_BATCH))
 
 
 def arrow(stream: Any, jumps: bool) -> Iterator[tuple[int, Any]]:
     """Rows of an Arrow IPC stream (as ``datasets`` saves) or file (also called Feather)."""
     import pyarrow as pa
 
+    from delia_ray.tables import open_arrow, open_arrow_stream
+
     if stream.peek(6)[:6] == b"ARROW1":
         source = stream if jumps else pa.BufferReader(stream.read())
-        file = pa.ipc.open_file(source)
+        file = open_arrow(source)
         batches = (file.get_batch(i) for i in range(file.num_record_batches))
     else:
-        batches = iter(pa.ipc.open_stream(stream))
+        batches = iter(open_arrow_stream(stream))
     yield from _numbered(
         part.slice(at, _BATCH) for part in batches for at in range(0, part.num_rows, _BATCH)
     )

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from delia_ray import runtime
 from delia_ray.artifacts import Folder
@@ -27,8 +26,9 @@ from delia_ray.mix.tokenize import Encoded, encode, split
 from delia_ray.models import end_ids, load_tokenizer, locate
 from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
 from delia_ray.store import lists, write_file
+from delia_ray.tables import open_arrow_stream
 
-STORE = "sequences"
+STORE, ANSWERS = "sequences", "answers.parquet"
 NO_REFERENCE = "the corpus has no answer to it"
 
 
@@ -53,20 +53,21 @@ class Job:
     def parts(self) -> int:
         """The downstream rows, then each row group of the answers; then, where an arm uses
         them, the corpus's answers to the queries of each."""
-        return 1 + int(self._answers().num_row_groups) * (1 + self.reference)
+        return 1 + len(self._groups()) * (1 + self.reference)
 
     def rows(self) -> int:
         """Diverse rows, before any is set aside."""
-        return int(self._answers().metadata.num_rows) * (1 + self.reference)
+        return sum(self._groups()) * (1 + self.reference)
 
     @property
     def is_large(self) -> bool:
         """Whether starting Ray's workers pays."""
         return self.rows() > self.few
 
-    def _answers(self) -> pq.ParquetFile:
-        folder = self.synthesize
-        return pq.ParquetFile(folder.fs.open(folder.file("answers.parquet"), "rb"))
+    def _groups(self) -> list[int]:
+        """Rows of each row group of the answers."""
+        with self.synthesize.table(ANSWERS) as table:
+            return table.groups
 
     def read(self, part: int) -> Iterator[dict[str, Any]]:
         """The rows of a part: what SEQUENCE says of them, ``prompt`` and ``answer``, which is
@@ -74,11 +75,10 @@ class Job:
         if part == 0:
             yield from self._downstream()
             return
-        file = self._answers()
-        again, group = divmod(part - 1, file.num_row_groups)
-        first = sum(file.metadata.row_group(i).num_rows for i in range(group))
-        columns = ["id", "source", "prompt", "answer"]
-        rows = file.read_row_group(group, columns=columns).to_pylist()
+        with self.synthesize.table(ANSWERS) as table:
+            again, group = divmod(part - 1, len(table.groups))
+            first = sum(table.groups[:group])
+            rows = table.group(group, ["id", "source", "prompt", "answer"]).to_pylist()
         for at, row in enumerate(rows, start=first):
             row.update(row=at, kind="reference" if again else "diverse", variant=0)
         if again:
@@ -95,13 +95,12 @@ class Job:
         """The corpus's answers; only row groups that hold one of the ``queries`` are read."""
         found: dict[str, str | None] = {}
         wanted = pa.array(list(set(queries)), pa.string())
-        with self.ingest.fs.open(self.ingest.file("corpus.parquet"), "rb") as stream:
-            file = pq.ParquetFile(stream)
-            for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["id"])["id"]
+        with self.ingest.table("corpus.parquet") as table:
+            for group in range(len(table.groups)):
+                ids = table.group(group, ["id"])["id"]
                 own = pc.is_in(ids, value_set=wanted)
                 if pc.any(own).as_py():
-                    answers = file.read_row_group(group, columns=["answer"])["answer"]
+                    answers = table.group(group, ["answer"])["answer"]
                     kept = (ids.filter(own).to_pylist(), answers.filter(own).to_pylist())
                     found.update(zip(*kept, strict=True))
                 if len(found) == len(wanted):  # the pool order: often a few groups hold all
@@ -241,7 +240,7 @@ def _pack(table: pa.Table) -> bytes:
 
 
 def _unpack(data: bytes) -> pa.Table:
-    return pa.ipc.open_stream(data).read_all()
+    return open_arrow_stream(data).read_all()
 
 
 def _untrained(row: dict[str, Any], tokens: int, reason: str) -> dict[str, Any]:

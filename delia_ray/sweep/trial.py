@@ -61,15 +61,21 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         own = {SCORE: score(self.sweep, point), STEP: point.step, KEY: self.key}
         return {**own, "done": over, **found}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Where a paused trial, or a copy of it, goes on; the rest is in its files."""
-        return {STEP: self.work.at, KEY: self.key, "of": self.trial_id}
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: where a trial goes on is in its own files, and in what it last reported."""
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        if not checkpoint:
-            return
-        key, step = checkpoint[KEY], checkpoint[STEP]
-        if checkpoint["of"] != self.trial_id:  # of a better trial
+    def restore(self, checkpoint_path: Any) -> None:
+        """Go on as a paused trial, or as a copy of a better one.
+
+        Tune would unpickle what lies in the sweep's storage, where others may be able to write.
+        What was reported with a checkpoint comes through Ray instead, and says all.
+        """
+        reported = checkpoint_path.metrics
+        self._iteration = int(reported.get("training_iteration", 0))
+        self._time_total = float(reported.get("time_total_s", 0.0))
+        self._restored = True
+        key, step = str(reported[KEY]), int(reported[STEP])
+        if reported["trial_id"] != self.trial_id:  # of a better trial
             key = branch(self.trials, self.sweep, key, step, float(self.lr or 0))
         self._open(key)
         self.work.at = step

@@ -1,5 +1,7 @@
 """Notes what Tune alone knows: which trials its scheduler stopped, and why one failed."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -77,13 +79,25 @@ class Watch(Callback):  # type: ignore[misc]
 
 
 def why(trial: Any) -> str:
-    """The error of a trial in one line."""
+    """The error of a trial in one line: the last that names one in the text that Tune keeps."""
     try:
-        error = trial.get_pickled_error()
-    except Exception:  # the file may be on another node, or gone with it
-        error = None
-    if error is None:
+        text = Path(trial.error_file).read_text(errors="replace")
+    except (OSError, TypeError):  # gone, or there never was one
+        text = ""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    named = [line for line in lines if _ERROR.match(line)]
+    if not named:
         return "its process ended without a word"
-    cause = getattr(error, "cause", None) or error
-    lines = str(cause).strip().splitlines() or [""]
-    return f"{type(cause).__name__}: {lines[-1]}"
+    kind, _, said = named[-1].partition(": ")
+    return f"{kind.rpartition('.')[2]}: {said}"
+
+
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Died): \S")
+
+
+def _nothing(trial: Any) -> None:
+    """In place of what Tune reads for its own summary, which nobody looks at: it keeps a trial's
+    error as a pickle in the sweep's storage, where others may be able to put one of theirs."""
+
+
+Trial.get_pickled_error = _nothing

@@ -8,31 +8,24 @@ are only ever added whole, and ``compact`` removes small ones after one that hol
 rows is there.
 """
 
+import functools
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 
 from delia_ray.artifacts import Folder
 from delia_ray.engines import OWN_FAULT
+from delia_ray.records import COMPLETION
 
-COMPLETION = pa.schema(
-    [
-        ("key", pa.string()),
-        ("text", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("seconds", pa.float64()),
-        ("error", pa.string()),
-    ]
-)
 _SMALL = 64
 """So many batch files are worth packing into one."""
 _ATTEMPTS = 5
+_READERS = 8
+"""Files read at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +50,7 @@ class Cache:
         keys = pa.array(wanted, pa.string())
         if not len(keys):
             return COMPLETION.empty_table()
-        condition = pc.field("key").isin(keys)
-        found = [_scan(folder, condition) for folder in (self.folder, self.refused)]
+        found = [_scan(folder, keys) for folder in (self.folder, self.refused)]
         return once(pa.concat_tables(found))
 
     def write(self, batch: pa.Table) -> pa.Table:
@@ -99,22 +91,35 @@ def _files(folder: Folder) -> list[str]:
 
 def _scan(
     folder: Folder,
-    condition: pc.Expression | None,
+    wanted: pa.Array | None,
     columns: list[str] | None = None,
     names: list[str] | None = None,
 ) -> pa.Table:
-    for attempt in range(_ATTEMPTS):
-        paths = [folder.file(n) for n in (names or _files(folder))]
-        if not paths:
-            break
+    own = columns or COMPLETION.names
+    left = _ATTEMPTS
+    while True:
+        left -= 1
+        read = functools.partial(_read, folder, wanted, own)
         try:
-            files = pads.dataset(paths, schema=COMPLETION, format="parquet", filesystem=folder.fs)
-            return files.to_table(filter=condition, columns=columns)
+            with ThreadPoolExecutor(_READERS) as pool:
+                found = list(pool.map(read, names or _files(folder)))
         except FileNotFoundError:  # another run packed them just now: look again
             names = None
-            if attempt == _ATTEMPTS - 1:
+            if not left:
                 raise
-    return COMPLETION.empty_table().select(columns or COMPLETION.names)
+        else:
+            return pa.concat_tables([COMPLETION.empty_table().select(own), *found])
+
+
+def _read(folder: Folder, wanted: pa.Array | None, columns: list[str], name: str) -> pa.Table:
+    """The rows of one file whose keys are ``wanted``, or all; no more of it in memory."""
+    with folder.table(name, COMPLETION) as table:
+        found = []
+        for batch in table.batches(columns):
+            own = batch if wanted is None else batch.filter(pc.is_in(batch["key"], wanted))
+            if len(own):
+                found.append(own)
+        return pa.Table.from_batches(found, COMPLETION.empty_table().select(columns).schema)
 
 
 def once(table: pa.Table) -> pa.Table:

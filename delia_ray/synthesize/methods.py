@@ -8,8 +8,6 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-import pyarrow.parquet as pq
-
 from delia_ray.artifacts import Folder
 from delia_ray.records import Message, content_id
 from delia_ray.synthesize import prompts
@@ -125,10 +123,8 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Query]:
         left = self.count
-        with self.folder.fs.open(self.folder.file("corpus.parquet"), "rb") as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(
-                4096, columns=["id", "source", "prompt", "answer"]
-            ):
+        with self.folder.table("corpus.parquet") as table:
+            for batch in table.batches(["id", "source", "prompt", "answer"], rows=4096):
                 yield from batch.slice(0, left).to_pylist()
                 left -= min(left, len(batch))
                 if not left:

@@ -13,7 +13,7 @@ from delia_ray.config import RunConfig
 from delia_ray.engines import Request, resolve
 from delia_ray.errors import UserError
 from delia_ray.models import fingerprint, folder_digest, load_tokenizer, locate
-from delia_ray.records import ANSWER, conform, digest
+from delia_ray.records import ANSWER, TIMELINE, conform, digest
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.synthesize.cache import Cache
 from delia_ray.synthesize.checks import answer_problem
@@ -25,7 +25,6 @@ from delia_ray.synthesize.rewordings import Rewordings
 
 PLAN = "synthesis-plan.json"
 """What ``delia synthesize --plan`` foresaw, in the run's folder."""
-TIMELINE = pa.schema([("seconds", pa.float64()), ("rows", pa.int64()), ("tokens", pa.int64())])
 _CHUNK = 4096
 
 

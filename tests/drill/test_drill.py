@@ -18,7 +18,7 @@ from delia_ray.drill.place import deny, real_folder
 from delia_ray.drill.run import Outcome, line, page, prepare, summary
 from delia_ray.drill.schedule import KINDS, STRIKES, Drill, schedule
 from delia_ray.errors import UserError
-from delia_ray.records import ANSWER, REWORDING
+from delia_ray.records import ANSWER, COMPLETION, REWORDING
 
 
 @given(seed=st.integers(0, 99), count=st.integers(0, 80), more=st.integers(0, 40))
@@ -68,8 +68,12 @@ def finished(storage: Path, answers: list[dict[str, object]], order: bytes = b"1
     adapter.write_bytes(b"weights")
     (run / "stages.json").write_text(json.dumps(dict.fromkeys(STRIKES, "f")))
     (storage / "cache" / "synthesis" / "m").mkdir(parents=True)
-    keys = pa.table({"key": [a["id"] for a in answers]})
-    pq.write_table(keys, storage / "cache" / "synthesis" / "m" / "part-0.parquet")
+    made = [{"key": a["id"], "text": "", "finish_reason": "stop", "prompt_tokens": 1,
+             "completion_tokens": 1, "seconds": 0.0, "error": ""} for a in answers]  # fmt: skip
+    pq.write_table(
+        pa.Table.from_pylist(made, COMPLETION),
+        storage / "cache" / "synthesis" / "m" / "part-0.parquet",
+    )
     return storage
 
 

@@ -1,0 +1,167 @@
+"""What is read back from storage, checked before it is used.
+
+Others may be able to write to a run's storage, disks fail, and copies end early. So what a
+stage left is looked at like a recipe when it is read again: JSON within bounds, tables with
+their schema. What is not as this program writes it is one kind of error, which names the file.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from delia_ray import tables
+from delia_ray.errors import DeliaError
+
+LARGEST_JSON = 256 * 2**20
+"""Bytes of a JSON file of ours; none comes near."""
+_FAULTS = (
+    pa.ArrowException, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
+    RecursionError, EOFError,
+)  # fmt: skip
+"""What readers raise for content; pyarrow's own errors of input and output have no number."""
+
+
+class Damaged(DeliaError):
+    """A file of a run is not as this program writes it."""
+
+    def __init__(self, where: str, why: object, advice: str = "") -> None:
+        advice = advice or (
+            "remove the folder that it lies in (of a finished stage: the stage's whole folder) and "
+            "run again; it is made anew"
+        )
+        super().__init__(
+            f"{where} is not as it was written ({why}): it was damaged, or changed from outside; "
+            + advice
+        )
+
+
+class Unreachable(DeliaError, OSError):
+    """A file cannot be opened or read to its end; trying again may help."""
+
+
+class Missing(DeliaError, FileNotFoundError):
+    """A file that should be there is not."""
+
+
+@contextlib.contextmanager
+def reading(where: str, advice: str = "") -> Iterator[None]:
+    """Errors of reading the file ``where`` as ours.
+
+    Raises:
+        Missing, Unreachable, Damaged
+    """
+    try:
+        yield
+    except DeliaError:
+        raise
+    except FileNotFoundError:
+        raise Missing(
+            f"{where} is missing; " + (advice or "run again, or copy the run's folder whole")
+        ) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise Unreachable(f"{where} cannot be read: {error.strerror or error}") from error
+        raise Damaged(where, _short(error), advice) from error
+    except _FAULTS as error:
+        raise Damaged(where, _short(error), advice) from error
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def parse_json(data: bytes) -> Any:
+    """JSON of ours.
+
+    Raises:
+        ValueError, RecursionError: it is none, too large, or nested beyond reason.
+    """
+    if len(data) > LARGEST_JSON:
+        raise ValueError(f"{len(data):,} bytes of JSON, more than {LARGEST_JSON:,}")
+    return json.loads(data)
+
+
+class Table:
+    """A parquet file of ours, open; what comes out of it is validated.
+
+    Args:
+        source: a seekable stream.
+        where: for messages.
+        schema: what it must have, no column more or less; None for tables of any columns.
+
+    Raises:
+        Damaged: it has another schema, or is none; so do all methods where content is damaged.
+    """
+
+    def __init__(self, source: Any, where: str, schema: pa.Schema | None = None) -> None:
+        self.where = where
+        with reading(where):
+            self._file = tables.open_parquet(source)
+            self.schema: pa.Schema = self._file.schema_arrow
+            footer = self._file.metadata
+            self.groups = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+            """Rows of each row group."""
+        if named := tables.extensions(self.schema):
+            column, kind = next(iter(named.items()))
+            raise Damaged(where, f"the column {column!r} has the extension type {kind!r}")
+        if schema is not None and (fault := mismatch(self.schema, schema)):
+            raise Damaged(where, fault)
+        self._null_free = [f.name for f in schema or () if not f.nullable]
+
+    def __len__(self) -> int:
+        return sum(self.groups)
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All rows."""
+        with reading(self.where):
+            return self._checked(self._file.read(columns=self._known(columns)))
+
+    def group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of one row group."""
+        with reading(self.where):
+            return self._checked(self._file.read_row_group(number, columns=self._known(columns)))
+
+    def batches(
+        self, columns: Sequence[str] | None = None, rows: int = 65_536
+    ) -> Iterator[pa.RecordBatch]:
+        """All rows, ``rows`` at a time."""
+        found = self._file.iter_batches(batch_size=rows, columns=self._known(columns))
+        while True:
+            with reading(self.where):
+                batch = next(found, None)
+                if batch is not None:
+                    self._checked(batch)
+            if batch is None:
+                return
+            yield batch
+
+    def _known(self, columns: Sequence[str] | None) -> list[str] | None:
+        if columns is None:
+            return None
+        # pyarrow would leave out in silence what is not there.
+        if missing := [c for c in columns if c not in self.schema.names]:
+            raise Damaged(self.where, f"it has no column {missing[0]!r}")
+        return list(columns)
+
+    def _checked(self, found: Any) -> Any:
+        found.validate(full=True)
+        for name in self._null_free:
+            if name in found.schema.names and found.column(name).null_count:
+                raise ValueError(f"the column {name!r} has nulls")
+        return found
+
+
+def mismatch(found: pa.Schema, wanted: pa.Schema) -> str:
+    """How the columns differ, in words; empty where they do not."""
+    for field in wanted:
+        if found.names.count(field.name) != 1:
+            return f"it has {found.names.count(field.name)} columns {field.name!r} and not one"
+        own = found.field(field.name).type
+        if not own.equals(field.type):
+            return f"the column {field.name!r} is {own} and not {field.type}"
+    more = [name for name in found.names if name not in wanted.names]
+    return f"it has the column {more[0]!r}, which does not belong there" if more else ""
