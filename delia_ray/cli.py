@@ -17,6 +17,7 @@ from delia_ray.cluster_verbs import add_verbs
 from delia_ray.config import RunConfig, describe, load_config, load_settings
 from delia_ray.console import Screen, chatter_to, clock
 from delia_ray.errors import DeliaError, UserError
+from delia_ray.runtime import surroundings
 
 STAGE_VERBS = {
     "run": ("report", "all five stages and the report; what is done is skipped"),
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parsed = _parser().parse_args(arguments)
     try:
+        surroundings.settle()
         code: int | None = parsed.act(parsed)
     except DeliaError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -264,6 +266,7 @@ def _export(parsed: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _logged(run: Folder) -> Iterator[Screen]:
     """Chatter goes to ``log.txt`` in the run's folder, and so does a traceback."""
+    surroundings.keep_private()
     if run.is_local:
         log = Path(run.file("log.txt"))
     else:

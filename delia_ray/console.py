@@ -5,6 +5,7 @@ child processes, so redirecting ``sys.stdout`` is not enough: the file descripto
 themselves are pointed at the log, and the console keeps a duplicate of the old ones.
 """
 
+import logging
 import os
 import sys
 import time
@@ -66,6 +67,17 @@ class Bar:
             self.screen.line(f"{self.label} {done / max(total, 1e-9):4.0%}  {note}")
 
 
+class _Notes(logging.Handler):
+    """What the package's logger ``delia_ray`` warns of is a line on the screen."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self.screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.screen.line(f"   note: {record.getMessage()}")
+
+
 @contextmanager
 def chatter_to(log: Path, run: str = "") -> Iterator[Screen]:
     """Point descriptors 1 and 2 at ``log`` (appending) and yield a screen on the old ones, for
@@ -77,9 +89,13 @@ def chatter_to(log: Path, run: str = "") -> Iterator[Screen]:
     with open(log, "ab", buffering=0) as sink, os.fdopen(os.dup(saved[0]), "w", 1) as out:
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)
+        screen = Screen(out, run)
+        told = _Notes(screen)
+        logging.getLogger("delia_ray").addHandler(told)
         try:
-            yield Screen(out, run)
+            yield screen
         finally:
+            logging.getLogger("delia_ray").removeHandler(told)
             sys.stdout.flush()
             sys.stderr.flush()
             for old, fd in zip(saved, (1, 2), strict=True):

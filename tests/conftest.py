@@ -1,5 +1,6 @@
 """Shared by all tests: one Ray for the session, and models that load in a moment."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def ray_local():
     """
     from delia_ray import runtime
 
+    # Workers import nothing from the working folder, and tests hand them functions of their own.
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     runtime.connect(RunConfig(cluster={"num_cpus": 2}))
     yield
     runtime.disconnect()

@@ -11,6 +11,7 @@ import pytest
 from delia_ray import models, runtime
 from delia_ray.config import RunConfig, describe
 from delia_ray.errors import UserError
+from delia_ray.runtime import local
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [p for folder in ("delia_ray", "jobs") for p in sorted((ROOT / folder).rglob("*.py"))]
@@ -88,7 +89,7 @@ def test_pickles_are_not_even_downloaded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_cluster_of_our_own_has_no_dashboard() -> None:
-    assert runtime._start(RunConfig())["include_dashboard"] is False
+    assert local.options(Path("/x"), 2)["include_dashboard"] is False
 
 
 def test_no_setting_holds_a_secret() -> None:

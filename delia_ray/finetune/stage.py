@@ -110,13 +110,18 @@ def _train_together(stage: StageRun, gpus: float) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from delia_ray.finetune.rendezvous import FileRendezvous
+
     own = stage.config.finetune
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
+    private = runtime.private_folder()
+    meeting = None if private is None else FileRendezvous(folder=private)
 
     def fit() -> None:
         TorchTrainer(
             _worker,
             train_loop_config={"job": Job(stage.config, stage.inputs["mix"], stage.out)},
+            torch_config=meeting,
             scaling_config=ScalingConfig(
                 num_workers=(own.min_workers, own.workers) if own.min_workers else own.workers,
                 use_gpu=gpus > 0,

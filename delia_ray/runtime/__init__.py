@@ -1,21 +1,32 @@
-"""The only place that connects to Ray, and that knows what a cluster must offer."""
+"""The only place that connects to Ray, and that knows what a cluster must offer.
 
+``address`` says which cluster is meant, ``local`` starts one of this machine, ``private`` makes
+its folder, ``surroundings`` mends what of a process's environment would break a run.
+"""
+
+import atexit
 import logging
 import math
 import os
-import tempfile
 from typing import Any
 
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
+from delia_ray.runtime import address, local
 
 WORKER_ENV = {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it prints every worker line twice
+    "PYTHONSAFEPATH": "1",  # no module is taken from the folder that a process is started in
 }
 """Environment of every worker process that this package starts."""
+UV = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+_own: list[local.Own] = []
+"""The cluster that this process started, while it is up."""
+_told: set[str] = set()
+_log = logging.getLogger("delia_ray")
 
 
 def connect(config: RunConfig) -> None:
@@ -23,10 +34,11 @@ def connect(config: RunConfig) -> None:
 
     Raises:
         UserError: the cluster cannot be reached or is too small for the config.
+        DeliaError: no cluster can be started here.
     """
     import ray
 
-    if not ray.is_initialized() and not _address(config):
+    if not ray.is_initialized() and address.of(config) is None:
         # Before it is started; how many GPUs it has is known only then.
         check_fits(config, {"CPU": _cpus_here(config), "GPU": math.inf})
     join(config)
@@ -38,29 +50,58 @@ def join(config: RunConfig) -> None:
 
     Raises:
         UserError: the cluster cannot be reached.
+        DeliaError: no cluster can be started here.
     """
     import ray
 
-    if not ray.is_initialized():
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray Data shares a cluster's CPUs out among its executions. What a killed driver asked for
-        # counts until it expires, after 180 s: the same run begun again would wait for that.
-        os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
-        address = _address(config)
-        if not address:
-            # Workers of a cluster that is started here inherit it. Where it is a runtime
-            # environment, as on a cluster that is joined, Ray starts Python twice for each.
-            for name, value in WORKER_ENV.items():
-                os.environ.setdefault(name, value)
-        for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        try:
-            ray.init(**(_join(address) if address else _start(config)))
-        except ConnectionError as error:
-            raise UserError(
-                f"cluster.address={address}: no Ray cluster answers there ({error})"
-            ) from None
-        _quiet_data()
+    if ray.is_initialized():
+        return
+    meant = address.of(config)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray Data shares a cluster's CPUs out among its executions. What a killed driver asked for
+    # counts until it expires, after 180 s: the same run begun again would wait for that.
+    os.environ.setdefault("RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S", "30")
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if meant is None:
+        # Workers inherit their environment. Where it is a runtime environment, as on a cluster
+        # that is joined, Ray starts Python twice for each.
+        _own.append(local.start(_cpus_here(config), WORKER_ENV))
+        atexit.register(disconnect)
+    else:
+        _join(meant)
+    _quiet_data()
+
+
+def _join(meant: address.Address) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError
+
+    address.check_answers(meant)
+    local.read_token()
+    # Who wants uv's environment on the nodes says so; a cluster on loopback is joined there.
+    false = [] if UV in os.environ else [UV]
+    false += ["ENABLE_RAY_CLUSTER"] if meant.is_loopback else []
+    try:
+        with local.as_told(*false):
+            ray.init(
+                address=meant.value, runtime_env={"env_vars": WORKER_ENV},
+                logging_level="warning", job_config=local.job(),
+            )  # fmt: skip
+    except AuthenticationError as error:
+        raise meant.wrong(f"its token is missing or refused ({_first(error)})") from None
+    except (ConnectionError, RuntimeError) as error:
+        raise meant.wrong(
+            f"it cannot be joined from here ({_first(error)}); start the run on one of the "
+            "cluster's nodes, hand it in with `delia submit`"
+        ) from None
+    if (said := address.protection(meant)) not in _told:
+        _told.add(said)
+        _log.warning(said)
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def is_inside() -> bool:
@@ -77,6 +118,15 @@ def disconnect() -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+    while _own:
+        local.end(_own.pop())
+    atexit.unregister(disconnect)
+
+
+def private_folder() -> str | None:
+    """The folder of a cluster of this machine alone, in its driver and its workers; None on a
+    cluster that was joined."""
+    return os.environ.get(local.FOLDER)
 
 
 def own_group() -> str:
@@ -156,33 +206,9 @@ def has_gpu() -> bool:
     return bool(ray.cluster_resources().get("GPU", 0) > 0)
 
 
-def _address(config: RunConfig) -> str | None:
-    """Of the cluster to join; None to start one here."""
-    return config.cluster.address or os.environ.get("RAY_ADDRESS") or None
-
-
 def _cpus_here(config: RunConfig) -> int:
     # At least two: an actor that holds the only CPU would starve the tasks feeding it.
     return config.cluster.num_cpus or max(2, os.cpu_count() or 2)
-
-
-def _start(config: RunConfig) -> dict[str, Any]:
-    return {
-        "address": "local",
-        "num_cpus": _cpus_here(config),
-        "include_dashboard": False,
-        # Ray puts sockets below it, and a socket's path may have 107 characters only.
-        "_temp_dir": os.path.join(tempfile.gettempdir(), f"delia-{os.getuid()}"),
-        "logging_level": "warning",
-    }
-
-
-def _join(address: str) -> dict[str, Any]:
-    return {
-        "address": address,
-        "runtime_env": {"env_vars": WORKER_ENV},
-        "logging_level": "warning",
-    }
 
 
 def _quiet_data() -> None:
