@@ -330,6 +330,8 @@ class _Watcher:
         self.stack.close()
         took = "done before" if skipped else clock(manifest["seconds"])
         self.screen.line(f" {number} {stage.name:<11} {manifest['summary']}  [{took}]")
+        for note in [] if skipped else manifest.get("notes", []):
+            self.screen.line(f"   {note}")
 
     def note(self, text: str) -> None:
         self.screen.line(f"   {text}")

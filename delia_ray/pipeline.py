@@ -166,6 +166,7 @@ def _run_stage(stage: Stage, plans: Plan, progress: Progress, here: bool = False
         "inputs": plans.inputs(stage),
         "counts": outcome.counts,
         "summary": outcome.summary,
+        "notes": outcome.notes,
         "seconds": round(time.monotonic() - began, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),

@@ -38,6 +38,12 @@ EXAMPLE = pa.schema(
         *_ORIGIN,
         _field("prompt", MESSAGES, "the turns up to and including the last user turn"),
         _field("answer", pa.string(), "the assistant turn after it; null where none", True),
+        _field(
+            "unsupervised",
+            pa.list_(pa.int32()),
+            "places in prompt of assistant turns that are never learned from; null where none",
+            True,
+        ),
     ]
 )
 """ingest -> downstream and suites. In the corpus the answer is the *reference*."""
@@ -254,14 +260,15 @@ def uniform(*parts: Any) -> float:
 
 
 def conform(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as a table of exactly ``schema``.
+    """Rows as a table of exactly ``schema``; a key that may be null may be missing.
 
     Raises:
         ValueError: a row has other keys, or a null where the schema allows none.
     """
     rows = list(rows)
+    needed = {field.name for field in schema if not field.nullable}
     for row in rows:
-        if set(row) != set(schema.names):
+        if not needed <= set(row) <= set(schema.names):
             raise ValueError(f"row has keys {sorted(row)}, the schema {sorted(schema.names)}")
     table = pa.Table.from_pylist(rows, schema=schema)
     for field in schema:

@@ -43,6 +43,8 @@ class Outcome:
     """JSON values: rows in, kept, set aside by reason, tokens ..."""
     summary: str = ""
     """One line for the terminal."""
+    notes: list[str] = field(default_factory=list)
+    """Further lines: what was guessed, and what was left out."""
 
 
 @dataclass(frozen=True)

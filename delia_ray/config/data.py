@@ -1,6 +1,7 @@
 """Rows to read, and the base of every settings class."""
 
 import codecs
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -23,6 +24,11 @@ class Turns(Settings):
     empty: Literal["keep", "set_aside"] = "keep"
     """Empty turns before the last question. An empty answer at the end is no answer: the row
     is a query, or set aside where answers are needed."""
+    reasoning: Literal["keep", "drop", "set_aside"] = "keep"
+    """Reasoning that stands apart from its answer (``reasoning_content``): written as the model's
+    chat template writes it, or the row is set aside where the template knows none; left out; or
+    the row is set aside. The last two take reasoning within ``<think>`` at the beginning of an
+    answer too."""
 
 
 class Parallel(Settings):
@@ -66,12 +72,20 @@ class Source(Settings):
     folder. A folder may be one that ``datasets`` saved; ``hf://datasets/<owner>/<name>`` is a
     data set of the hub. With ``format: miniature``, a part of the built-in world."""
     format: Literal[
-        "auto", "messages", "alpaca", "prompt_completion", "parallel", "miniature", "ifeval"
+        "auto",
+        "messages",
+        "alpaca",
+        "prompt_completion",
+        "parallel",
+        "marked",
+        "miniature",
+        "ifeval",
     ] = "auto"
-    """How a row is laid out; ``auto`` decides from the columns of the rows. ``messages``:
-    OpenAI's or ShareGPT's turns; ``prompt_completion``: a query and its answer under the usual
-    names, or the query alone; ``parallel``: a text and its translation. ``ifeval``, for suites
-    only: prompts with verifiable constraints, see the metric ``constraints``."""
+    """How a row is laid out; ``auto`` decides from the columns of the rows and what they hold.
+    ``messages``: OpenAI's or ShareGPT's turns; ``prompt_completion``: a query and its answer under
+    the usual names, or the query alone; ``parallel``: a text and its translation; ``marked``: one
+    text with marks where turns begin (``### Human:``). ``ifeval``, for suites only: prompts with
+    verifiable constraints, see the metric ``constraints``."""
     container: Literal[
         "auto", "jsonl", "array", "objects", "csv", "tsv", "parquet", "arrow", "lines"
     ] = "auto"
@@ -87,12 +101,18 @@ class Source(Settings):
     columns: dict[str, str] = {}
     """Renames before the layout is read, as wanted name -> name in the file (dots reach into
     nested ones), for example ``{prompt: frage, completion: texts.antwort}``."""
+    template: str | None = None
+    """The prompt with ``{column}`` for each column's text, for example ``Summarise this
+    dialogue.\\n\\n{dialogue}``; the answer is the column that ``columns`` gives as ``completion``,
+    or one of the usual names."""
+    without: list[str] = []
+    """Columns to leave out that the layout would use, or that set the row aside (``image``)."""
     split: str = "train"
     """Which split to take of a data set of the hub or of one saved with several."""
     parallel: Parallel = Parallel()
     """Where a translation stands, and how it is asked for."""
     turns: Turns = Turns()
-    """Rules for system turns, several turns and empty ones."""
+    """Rules for system turns, several turns, empty ones and reasoning."""
     control_tokens: Literal["set_aside", "strip", "keep"] = "set_aside"
     """What becomes of rows whose text holds the chat template's own tokens (``<|im_end|>``),
     which would end a turn in the middle: set the row aside, take the tokens out, or keep."""
@@ -106,6 +126,15 @@ class Source(Settings):
     weight: float = Field(1.0, gt=0)
     """How likely a row of this source comes early in the pool, relative to the other
     sources (weighted sampling without replacement). No effect on downstream rows or suites."""
+
+    @field_validator("template")
+    @classmethod
+    def _names_a_column(cls, template: str | None) -> str | None:
+        if template is not None and not re.search(r"\{[^{}]+\}", template):
+            raise ValueError(
+                f"{template!r} names no column; write {{column}} where its text stands"
+            )
+        return template
 
     @field_validator("encoding")
     @classmethod
@@ -126,9 +155,9 @@ class Downstream(Source):
 
     path: str = "downstream"
     """File, glob, folder or URL of the rows; each needs an answer."""
-    format: Literal["auto", "messages", "alpaca", "prompt_completion", "parallel", "miniature"] = (
-        "miniature"
-    )
+    format: Literal[
+        "auto", "messages", "alpaca", "prompt_completion", "parallel", "marked", "miniature"
+    ] = "miniature"
     """How a row is laid out, as for the corpus."""
     rows: int | None = Field(64, ge=1)
     """Take only the first this many records; None takes all."""

@@ -13,6 +13,7 @@ from delia_ray.errors import UserError
 from delia_ray.ingest import spill
 from delia_ray.ingest.curate.near import near_duplicates
 from delia_ray.ingest.curate.steps import Statistics
+from delia_ray.ingest.notes import Notes
 from delia_ray.ingest.parse import Part
 from delia_ray.ingest.pool import first_of_each
 from delia_ray.ingest.sources import Feed
@@ -40,6 +41,8 @@ class Gathered:
     removed: pa.Table = field(default_factory=REMOVED.empty_table)
     leaks: pa.Table = field(default_factory=LEAK.empty_table)
     statistics: Statistics = field(default_factory=Statistics)
+    notes: Notes = field(default_factory=Notes)
+    """What the rows were taken for, as far as the files were read."""
 
     def remove(self, index: int, keep: pa.Array, step: str, details: Sequence[str]) -> None:
         """Take the records of file ``index`` that ``keep`` does not mark out, and say so."""
@@ -71,6 +74,7 @@ class Gathered:
             "kept_duplicates": self.kept_duplicates,
             "without_answer": sum(map(_unanswered, self.records)),
             **({"removed": dict(sorted(removed.items()))} if removed else {}),
+            **self.notes.counts(),
         }
 
 
@@ -120,6 +124,7 @@ def gather(feed: Feed, parts: Sequence[Part]) -> Gathered:
         removed=pa.concat_tables(removed),
         leaks=pa.concat_tables([part.leaks for part in parts]),
         statistics=statistics,
+        notes=Notes().merge(part.notes for part in parts),
     )
 
 

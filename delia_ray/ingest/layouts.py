@@ -1,18 +1,60 @@
 """Row layouts: how a raw row becomes a prompt and an answer. One class each; see `readers`."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from delia_ray import ifeval
 from delia_ray.config import Parallel as ParallelText
 from delia_ray.config import Turns as Rules
-from delia_ray.ingest.languages import language
-from delia_ray.ingest.turns import RowError, Turns, chat, check_encodable, split_turns
-from delia_ray.records import digest
+from delia_ray.ingest.choices import Choices
+from delia_ray.ingest.columns import Row, is_empty, listed
+from delia_ray.ingest.marks import marked
+from delia_ray.ingest.rules import Chat, split_turns
+from delia_ray.ingest.turns import RowError, Spelling, Turn, exchange, is_turn, plain
 
 RawRow = Mapping[str, Any]
+
+SYSTEM = ("system", "system_prompt", "system_message")
+HISTORY = ("history",)
+CONTEXT = ("context", "contexts", "passage", "article", "document", "paragraph", "background")
+QUERIES = (
+    "prompt",
+    "question",
+    "query",
+    "user_query",
+    "inputs",
+    "problem",
+    "input",
+    "user",
+    "human",
+)
+_VAGUE = ("input", "inputs")
+"""Of `QUERIES`, names that columns of numbers have too."""
+ANSWERS = (
+    "completion",
+    "response",
+    "answer",
+    "chatgpt_response",
+    "chosen",
+    "targets",
+    "target",
+    "output",
+    "solution",
+    "reply",
+    "assistant",
+    "gpt",
+    "bot",
+    "answers",
+    "answerkey",
+    "answer_key",
+)
+_GOOD = ("label", "kto_tag")
+"""Columns that may say whether the answer is a good one (TRL's, LLaMA-Factory's KTO)."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_BAD = ("false", "0")
 
 
 @dataclass(frozen=True)
@@ -21,161 +63,341 @@ class Options:
 
     turns: Rules = field(default_factory=Rules)
     parallel: ParallelText = field(default_factory=ParallelText)
+    template: str | None = None
+    """The prompt with ``{column}`` for the columns' texts."""
+    reasoning: tuple[str, str] | None = None
+    """What the model's chat template writes before and after an answer's reasoning."""
 
 
 class Layout(ABC):
     """One way of laying out a row."""
 
-    keys: tuple[str, ...]
+    keys: ClassVar[tuple[str, ...]]
     """The names it reads, which are those that ``Source.columns`` may map."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     @abstractmethod
-    def fits(self, row: RawRow) -> bool:
-        """Whether the row's keys look like this layout (for ``format: auto``)."""
+    def fits(self, row: Row) -> bool:
+        """Whether the row looks like this layout (for ``format: auto``)."""
 
     @abstractmethod
-    def read(self, row: RawRow) -> Turns:
+    def read(self, row: Row) -> Chat:
         """The row as turns and answer; an empty answer counts as none.
 
         Raises:
             RowError: the row is not of this layout.
         """
 
-    def single(self, prompt: str, answer: str) -> Turns:
-        """One question and its answer."""
-        return split_turns(
-            [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        )
+    def guess(self, row: Row) -> str:
+        """What was concluded from values where the row is read so, in words."""
+        return ""
+
+    def advice(self, row: Row) -> str:
+        """Why a row that nearly looks like this layout is not read so, and which setting
+        changes that; "" where it is far from it."""
+        return ""
+
+    def chat(self, row: Row, turns: list[Turn]) -> Chat:
+        """``turns`` with the row's system turn and history before them, cut by the rules.
+
+        Raises:
+            RowError: see `split_turns`; or there are two system turns that differ.
+        """
+        before: list[Turn] = []
+        for name in HISTORY:
+            if row.has(name):
+                value = row.peek(name)
+                spelling = self.spelling()
+                before = spelling.chat(value if value != "" else [])
+                row.use(name, "history")
+        turns = [*before, *turns]
+        if system := row.option(SYSTEM, "system"):
+            own = turns[0].content if turns and turns[0].role == "system" else ""
+            if own.strip() not in ("", system):
+                raise RowError("two system turns that differ")
+            turns = [Turn("system", system), *(turns[1:] if own else turns)]
+        return split_turns(turns, self.options.turns)
+
+    def spelling(self) -> Spelling:
+        return Spelling(self.options.turns.reasoning, self.options.reasoning)
+
+    def answer_of(self, row: Row, name: str | None) -> str:
+        """The text of the answer under ``name``; of several, the first; with its reasoning
+        where a column holds that.
+
+        Raises:
+            RowError: it is marked as a bad one, or something else is there.
+        """
+        if name is None:
+            return ""
+        check_good(row)
+        value = row.peek(name)
+        several = value.get("text", value.get("value")) if isinstance(value, Mapping) else value
+        if isinstance(several, list) and all(isinstance(one, str) for one in several):
+            row.use(name, "answer")
+            if len(several) > 1:
+                row.left[f"{row.column(name)} (others than the first)"] = several[1]
+            return several[0] if several else ""
+        if isinstance(value, Mapping) and isinstance(several, str):
+            row.use(name, "answer")
+            return several
+        text = row.text(name, "answer")
+        if text and (thought := row.first(_REASONING)) and not is_empty(row.peek(thought)):
+            spelling = self.spelling()
+            text = spelling.with_reasoning(text, row.peek(thought))
+            if not spelling.left:
+                row.use(thought, "reasoning")
+        return text
+
+
+def check_good(row: Row) -> None:
+    """
+    Raises:
+        RowError: the row says that its answer is a bad one.
+    """
+    for name in _GOOD:
+        value = row.peek(name)
+        if isinstance(value, bool) or (isinstance(value, str) and value.lower() in _BAD[:1]):
+            row.use(name, "label")
+            if str(value).lower() in _BAD:
+                raise RowError("an answer marked as bad", f"{name}: {value}")
 
 
 class Messages(Layout):
     """OpenAI ``messages`` [{role, content}] or ShareGPT ``conversations`` [{from, value}], in
-    the spellings of `turns`."""
+    the spellings of `turns`; a ``chosen`` answer or conversation of a preference pair."""
 
-    keys = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+    names = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat")
+    keys = (*names, "system", "history", "chosen")
 
-    def fits(self, row: RawRow) -> bool:
-        return any(_listed(row.get(key)) for key in self.keys) or any(
-            row.get(key) is not None for key in self.keys[:2]
-        )
+    def fits(self, row: Row) -> bool:
+        return self._column(row) is not None
 
-    def read(self, row: RawRow) -> Turns:
-        turns = next((row[key] for key in self.keys if row.get(key) is not None), None)
-        if turns is None:
+    def _column(self, row: Row) -> str | None:
+        found = next((n for n in self.names if _listed(row.peek(n))), None)
+        if found is None and _chats(row.peek("data")):  # UltraChat's
+            found = "data"
+        if found is None and not row.first(QUERIES) and _chats(row.peek("chosen")):
+            found = "chosen"
+        return found or next((n for n in self.names[:2] if row.has(n)), None)
+
+    def read(self, row: Row) -> Chat:
+        name = self._column(row)
+        if name is None:
             raise missing("messages", row)
-        messages = chat(turns)
-        system = row.get("system")  # ShareGPT keeps it beside the turns
-        beside = isinstance(system, str) and bool(system.strip())
-        if beside and messages and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": str(system)}, *messages]
-        return split_turns(messages, self.options.turns)
+        value, spelling = row.use(name, "messages"), self.spelling()
+        if name == "messages" and isinstance(value, list) and len(value) == 1 and _texts(value):
+            raise RowError("a turn is not an object", "str")
+        if name == "turns" and isinstance(value, list) and value and _texts(value):
+            # MT-bench's: the user's turns alone, the later ones about answers nobody has.
+            if len(value) > 1:
+                row.left[f"{row.column(name)} (after the first)"] = value[1]
+            return self.chat(row, [Turn("user", value[0])])
+        turns = spelling.chat(value)
+        if name != "chosen" and row.has("chosen") and turns and turns[-1].role == "user":
+            chosen = row.use("chosen", "answer")
+            turns += spelling.chat(chosen if isinstance(chosen, list) else [_said(chosen)])
+        if turns and turns[-1].role == "assistant":
+            check_good(row)
+        if turns and turns[0].role == "assistant":
+            row.left[f"{row.column(name)} (before the first user turn)"] = turns[0].content
+        row.left |= {f"{row.column(name)}.{key}": v for key, v in spelling.left.items()}
+        return self.chat(row, turns)
+
+
+def _said(value: Any) -> Any:
+    return {"role": "assistant", "content": value} if isinstance(value, str) else value
+
+
+def _texts(value: list[Any]) -> bool:
+    return all(isinstance(one, str) for one in value)
 
 
 def _listed(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(isinstance(inner, list) for inner in value.values())
     return isinstance(value, list) or (isinstance(value, str) and value.lstrip()[:1] == "[")
+
+
+def _chats(value: Any) -> bool:
+    """A list of at least two texts, or of turns."""
+    if not isinstance(value, list) or not value:
+        return False
+    return (len(value) > 1 and _texts(value)) or all(is_turn(one) for one in value)
 
 
 class Alpaca(Layout):
     """``instruction``, optional ``input``, optional ``output``; Self-Instruct's ``instances``
-    [{input, output}] where there is one."""
+    [{input, output}] where there is one; ``system`` and ``history`` (LLaMA-Factory's)."""
 
-    keys = ("instruction", "input", "output", "instances")
-    answers = ("output", "response", "answer", "completion")
+    given = ("input", *CONTEXT, "question", "query")
+    keys = (
+        "instruction",
+        "input",
+        "output",
+        "instances",
+        "system",
+        "history",
+        "context",
+        "question",
+        "choices",
+        "label",
+    )
+    answers = ("output", "response", "answer", "completion", "chosen", "answers")
 
-    def fits(self, row: RawRow) -> bool:
-        return row.get("instruction") is not None
+    def fits(self, row: Row) -> bool:
+        return row.has("instruction")
 
-    def read(self, row: RawRow) -> Turns:
-        instruction = text_of(row, "instruction")
-        if isinstance(row.get("instances"), list):
-            instances = row["instances"]
+    def read(self, row: Row) -> Chat:
+        if not row.has("instruction"):
+            raise missing("instruction", row)
+        parts = [row.query("instruction")]
+        if isinstance(row.peek("instances"), list):
+            instances = row.use("instances", "prompt and answer")
             if len(instances) != 1 or not isinstance(instances[0], Mapping):
                 raise RowError("not one instance", f"{len(instances)} of them")
-            row = instances[0]
-        given = text_of(row, "input" if row.get("input") is not None else "context", optional=True)
-        prompt = "\n\n".join(part for part in (instruction, given) if part.strip())
-        key = next((k for k in self.answers if row.get(k) is not None), "output")
-        return self.single(prompt, text_of(row, key, optional=True))
+            row.values = {**row.values, **instances[0]}
+            row.__post_init__()
+        parts += [row.option([name], "prompt") for name in self.given]
+        name = row.first(self.answers)
+        choices = Choices.of(row)
+        answer = self.answer_of(row, name)
+        if choices:
+            answer = choices.answer(row, name, answer)
+            parts.append(choices.text(answer))
+        prompt = "\n\n".join(part for part in parts if part.strip())
+        return self.chat(row, exchange([prompt, answer]))
 
 
 class PromptCompletion(Layout):
     """A query and its answer under the names that data sets use, or the query alone."""
 
-    queries = ("prompt", "question", "query", "user_query", "inputs", "problem", "input")
-    answers = (
-        "completion", "response", "answer", "chatgpt_response", "chosen", "targets", "target",
-        "output", "solution", "reply",
-    )  # fmt: skip
-    keys = ("prompt", "completion")
+    keys = ("prompt", "completion", "system", "history", "context", "choices", "label")
 
-    def fits(self, row: RawRow) -> bool:
-        return any(row.get(key) is not None for key in self.queries)
+    def fits(self, row: Row) -> bool:
+        name = row.first(QUERIES)
+        if name is None:
+            return False
+        value, facts = row.peek(name), row.evidence.get(name)
+        if isinstance(value, list):
+            return True
+        # A table of measurements has an input and an output too.
+        return name not in _VAGUE or facts is None or not facts.is_number or _sum(value)
 
-    def read(self, row: RawRow) -> Turns:
-        query = next((key for key in self.queries if row.get(key) is not None), "prompt")
-        answer = next((key for key in self.answers if row.get(key) is not None), "completion")
-        if isinstance(row.get(query), list):  # TRL's conversational layout
-            said = row.get(answer)
-            more = said if isinstance(said, list) else []
-            return split_turns(chat([*row[query], *more]), self.options.turns)
-        return self.single(text_of(row, query), text_of(row, answer, optional=True))
+    def advice(self, row: Row) -> str:
+        name = row.first(QUERIES)
+        if name not in _VAGUE:
+            return ""
+        return f"the column {row.column(name)} holds numbers; if they are the query, map it: " + (
+            f"columns: {{prompt: {row.column(name)}}}"
+        )
+
+    def read(self, row: Row) -> Chat:
+        query = row.first(QUERIES)
+        if query is None:
+            raise missing("prompt", row)
+        name = row.first(n for n in ANSWERS if n != query)
+        said = row.peek(name) if name else None
+        if isinstance(row.peek(query), list) or _chats(said) or is_turn(said):
+            return self._conversation(row, query, name)
+        given = CONTEXT if query in ("input", "prompt", "inputs") else ("input", *CONTEXT)
+        context = [row.option([n], "prompt") for n in given]
+        answer = self._worked(row, query) or self.answer_of(row, name)
+        parts = [row.query(query), *context]
+        if choices := Choices.of(row):
+            answer = choices.answer(row, name, answer)
+            parts.append(choices.text(answer))
+        prompt = "\n\n".join(part for part in parts if part.strip())
+        return self.chat(row, exchange([prompt, answer]))
+
+    def _worked(self, row: Row, query: str) -> str:
+        """A problem's solution and its result, where they stand in columns of their own."""
+        if not row.has("solution") or not row.has("answer") or query == "solution":
+            return ""
+        solution, result = row.text("solution", "answer"), row.text("answer", "answer")
+        if not solution.strip() or result.strip() in solution:
+            return solution or result
+        return f"{solution.rstrip()}\n\n{result}"
+
+    def _conversation(self, row: Row, query: str, name: str | None) -> Chat:
+        """TRL's conversational layout; a text beside a chosen conversation repeats its query."""
+        spelling = self.spelling()
+        asked, said = row.peek(query), row.use(name, "answer") if name else None
+        if name:
+            check_good(row)
+        answer = spelling.chat(said) if isinstance(said, list) else []
+        if isinstance(said, (str, Mapping)):
+            answer = spelling.chat([_said(said)])
+        if answer and answer[0].role != "assistant":  # the whole conversation
+            if isinstance(asked, list) or any(t.content.strip() == asked.strip() for t in answer):
+                row.use(query, "prompt")
+            turns = answer
+        elif isinstance(asked, list):
+            turns = [*spelling.chat(row.use(query, "prompt")), *answer]
+        else:
+            turns = [Turn("user", row.query(query)), *answer]
+        row.left |= {f"{row.column(query)}.{key}": v for key, v in spelling.left.items()}
+        return self.chat(row, turns)
 
 
-class Parallel(Layout):
-    """A text and its translation: a struct ``translation`` {code: text}, two columns named by
-    languages or by ``Source.parallel``, or ``source`` and ``target``."""
+def _sum(value: Any) -> bool:
+    return isinstance(value, str) and re.search(r"[=+*/?]", value) is not None
 
-    keys = ("source", "target")
 
-    def fits(self, row: RawRow) -> bool:
-        return self._pair(row) is not None
+class Marked(Layout):
+    """One text with marks where turns begin, see `marks`."""
 
-    def read(self, row: RawRow) -> Turns:
-        pair = self._pair(row)
-        if pair is None:
-            raise RowError("no two languages", f"keys {shown(row)}")
-        (code, text), (other, translation) = pair
-        if self.options.parallel.reverse:
-            (code, text), (other, translation) = pair[1], pair[0]
-        for given in (text, translation):
-            if not isinstance(given, str):
-                raise RowError("a text of the pair is not text", type(given).__name__)
-            check_encodable(given)
-        if not translation.strip():
-            raise RowError("empty translation")
-        if not text.strip():
-            raise RowError("empty prompt")
-        templates = self.options.parallel.templates
-        # Chosen by content, so that it does not depend on the row's place.
-        template = templates[int(digest([text, translation]), 16) % len(templates)]
-        filled = template.replace("{source}", language(code) or code)
-        filled = filled.replace("{target}", language(other) or other)
-        return self.single(filled.replace("{text}", text.strip()), translation.strip())
+    names = ("text", "chosen", "content", "prompt")
+    keys = ("text",)
 
-    def _pair(self, row: RawRow) -> tuple[tuple[str, Any], tuple[str, Any]] | None:
-        inner = row.get("translation")
-        if isinstance(inner, Mapping):
-            row = inner
-        wanted = self.options.parallel
-        names = [name for name in row if language(str(name))]
-        first = wanted.source if wanted.source in row else None
-        second = wanted.target if wanted.target in row else None
-        if first is None and second is None and "source" in row and "target" in row:
-            names, first, second = [], "source", "target"
-        elif first is None and second is None and {"0", "1"} <= set(row):
-            names, first, second = [], "0", "1"  # a table without a header
-        elif first is None and second is None and len(names) != 2:
-            return None
-        rest = [name for name in names if name not in (first, second)]
-        first = first or next(iter(rest), None)
-        second = second or next((name for name in rest if name != first), None)
-        if first is None or second is None:
-            return None
-        said = (wanted.source or first, wanted.target or second)
-        return (said[0], row.get(first)), (said[1], row.get(second))
+    def fits(self, row: Row) -> bool:
+        value = row.peek("text") if row.has("text") else row.peek("chosen")
+        return isinstance(value, str) and marked(value) is not None
+
+    def guess(self, row: Row) -> str:
+        found = marked(str(row.peek("text") or row.peek("chosen")))
+        return f"turns told by {found[0]}" if found else ""
+
+    def advice(self, row: Row) -> str:
+        if not isinstance(row.peek("text"), str):
+            return ""
+        return (
+            "text has no turn marks that alternate (### Human:, [INST], ChatML ...); to take it "
+            "as the query set columns: {prompt: text}"
+        )
+
+    def read(self, row: Row) -> Chat:
+        name = row.first(("text", "chosen"))
+        if name is None:
+            raise missing("text", row)
+        found = marked(row.text(name, "messages"))
+        if found is None:
+            raise RowError("no turn marks that alternate", "see format")
+        return self.chat(row, found[1])
+
+
+class Templated(Layout):
+    """The prompt by ``Source.template``, the answer in a column."""
+
+    keys = ("completion", "system", "history", "label")
+
+    def fits(self, row: Row) -> bool:
+        return True
+
+    def read(self, row: Row) -> Chat:
+        template = self.options.template or ""
+        texts = {name: listed(row, name.lower(), "prompt") for name in _names(template)}
+        if absent := [name for name, text in texts.items() if not text.strip()]:
+            raise RowError(f"no {absent[0]}", f"columns {row.shown()}")
+        prompt = re.sub(r"\{([^{}]+)\}", lambda found: texts[found[1]], template)
+        name = row.first(n for n in ANSWERS if row.column(n) not in row.used)
+        return self.chat(row, exchange([prompt, self.answer_of(row, name)]))
+
+
+def _names(template: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\{([^{}]+)\}", template)))
 
 
 class IfEval(Layout):
@@ -188,42 +410,36 @@ class IfEval(Layout):
 
     keys = ("prompt", "instruction_id_list", "kwargs")
 
-    def fits(self, row: RawRow) -> bool:
-        return all(row.get(key) is not None for key in self.keys)
+    def fits(self, row: Row) -> bool:
+        return all(row.has(key) for key in self.keys)
 
-    def read(self, row: RawRow) -> Turns:
-        prompt = text_of(row, "prompt")
-        for key in self.keys[1:]:
-            if row.get(key) is None:
+    def read(self, row: Row) -> Chat:
+        for key in self.keys:
+            if not row.has(key):
                 raise missing(key, row)
+        prompt = row.text("prompt", "prompt")
+        ids, kwargs = row.use(self.keys[1], "answer"), row.use(self.keys[2], "answer")
         try:
-            return self.single(prompt, ifeval.encode(row["instruction_id_list"], row["kwargs"]))
+            return split_turns(exchange([prompt, ifeval.encode(ids, kwargs)]))
         except ifeval.ConstraintError as error:
             raise RowError(error.reason, error.detail) from None
 
 
-def text_of(row: RawRow, key: str, optional: bool = False) -> str:
-    """The text under ``key``.
-
-    Raises:
-        RowError: there is none, or something else.
-    """
-    value = row.get(key)
-    if value is None:
-        if optional:
-            return ""
-        raise missing(key, row)
-    if not isinstance(value, str):
-        raise RowError(f"{key} is not text", type(value).__name__)
-    return value
-
-
-def missing(key: str, row: RawRow) -> RowError:
+def missing(key: str, row: Row) -> RowError:
     """The error of a row that lacks ``key``."""
-    return RowError(f"no {key}", f"keys {shown(row)}")
+    return RowError(f"no {key}", f"keys {row.shown()}")
 
 
-def shown(row: RawRow) -> str:
-    """The names of what the row holds."""
-    names = ", ".join(str(key) for key, value in row.items() if value is not None)
-    return names[:120] or "none"
+__all__ = [
+    "Alpaca",
+    "IfEval",
+    "Layout",
+    "Marked",
+    "Messages",
+    "Options",
+    "PromptCompletion",
+    "RawRow",
+    "Templated",
+    "missing",
+    "plain",
+]

@@ -1,5 +1,6 @@
 """One file becomes one table of records and one of rejects; runs as one Ray task."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,12 +10,15 @@ import pyarrow as pa
 
 from delia_ray import miniature
 from delia_ray.artifacts import Folder
+from delia_ray.ingest import trees
+from delia_ray.ingest.columns import SAMPLE
 from delia_ray.ingest.containers import read_rows
 from delia_ray.ingest.curate.steps import Curation, Statistics
 from delia_ray.ingest.languages import language_of_file
 from delia_ray.ingest.layouts import Options
+from delia_ray.ingest.notes import Notes
 from delia_ray.ingest.pool import pool_key
-from delia_ray.ingest.readers import KNOWN, RowError, candidates, read_row
+from delia_ray.ingest.readers import KNOWN, Reader, RowError, candidates
 from delia_ray.ingest.rows import Bad, Numbered, Reading, excerpt
 from delia_ray.ingest.spill import Stored, Writer, boundaries
 from delia_ray.records import (
@@ -57,6 +61,8 @@ class Job:
     options: Options = field(default_factory=Options)
     aligned: str | None = None
     """URL of the file whose lines translate those of ``url``."""
+    without: tuple[str, ...] = ()
+    """Columns that are as if they were not there."""
     control: tuple[str, ...] = ()
     """The chat template's own tokens; texts that hold one are no records."""
     strip_control: bool = False
@@ -89,6 +95,8 @@ class Part:
     removed: pa.Table = field(default_factory=REMOVED.empty_table)
     leaks: pa.Table = field(default_factory=LEAK.empty_table)
     statistics: Statistics = field(default_factory=Statistics)
+    notes: Notes = field(default_factory=Notes)
+    """What the rows were taken for."""
 
 
 class _Records(Protocol):
@@ -108,13 +116,14 @@ def parse_file(job: Job, curation: Curation | None = None) -> Part:
         OSError: the file cannot be read.
     """
     job = _named_languages(job)
-    layouts = candidates(job.format, job.columns, job.options)
     control = re.compile("|".join(map(re.escape, job.control))) if job.control else None
     refused = None if job.strip_control else control
     records: _Records = _InMemory(job) if job.store is None else _OnDisk(job, curation)
+    layouts = candidates(job.format, job.columns, job.options)
+    reader = Reader(layouts, job.columns, job.without, refused)
     rejects = _Rows(KIND_REJECT)
     read = 0
-    for number, row in _raw_rows(job):
+    for number, row in _studied(_raw_rows(job), reader):
         read += 1
         if records.full(job.limit):
             continue
@@ -122,7 +131,7 @@ def parse_file(job: Job, curation: Curation | None = None) -> Part:
         try:
             if isinstance(row, Bad):
                 raise RowError(row.reason, row.detail)
-            prompt, answer = read_row(row, layouts, job.columns, refused)
+            prompt, answer, unsupervised = reader.read(row)
             if control is not None and job.strip_control:
                 prompt, answer = _without(control, prompt, answer)
             if answer is None and job.answers_needed:
@@ -132,10 +141,20 @@ def parse_file(job: Job, curation: Curation | None = None) -> Part:
             reason = str(error).encode("utf-8", "backslashreplace").decode()
             rejects.add({**origin, "reason": reason, "excerpt": text, "kind": error.reason})
             continue
-        records.add(
-            {"id": content_id(prompt, answer), **origin, "prompt": prompt, "answer": answer}
-        )
-    return records.part(rejects.table(), read)
+        record = {"id": content_id(prompt, answer), **origin, "prompt": prompt, "answer": answer}
+        records.add({**record, "unsupervised": list(unsupervised) or None})
+    return replace(records.part(rejects.table(), read), notes=reader.notes)
+
+
+def _studied(rows: Iterator[Numbered], reader: Reader) -> Iterator[Numbered]:
+    """``rows``, of which the first have told ``reader`` what the columns hold."""
+    first = list(itertools.islice(rows, SAMPLE))
+    good = [row for _, row in first if not isinstance(row, Bad)]
+    rows = itertools.chain(first, rows)
+    if trees.is_tree(good):
+        return trees.chats(rows)
+    reader.study(good)
+    return rows
 
 
 class _InMemory:

@@ -1,34 +1,42 @@
-"""The table of layouts, and one raw row read by them.
+"""The table of layouts, and raw rows read by them.
 
 To read another layout: write a `Layout`, add it to `LAYOUTS`, and add its name to
 ``Source.format`` in ``config/data.py``.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from delia_ray.ingest.advice import nearest
+from delia_ray.ingest.columns import Evidence, Row, study
 from delia_ray.ingest.languages import NAMES, THREE
 from delia_ray.ingest.layouts import (
+    ANSWERS,
+    QUERIES,
     Alpaca,
     IfEval,
     Layout,
+    Marked,
     Messages,
     Options,
-    Parallel,
     PromptCompletion,
     RawRow,
-    shown,
+    Templated,
 )
-from delia_ray.ingest.turns import RowError, Turns, check_encodable, split_turns
+from delia_ray.ingest.notes import Notes
+from delia_ray.ingest.parallel import Parallel
+from delia_ray.ingest.rules import Chat
+from delia_ray.ingest.turns import MEDIA, RowError, check_encodable
 
-__all__ = ["KNOWN", "LAYOUTS", "RowError", "candidates", "read_row", "rename", "split_turns"]
+__all__ = ["KNOWN", "LAYOUTS", "Reader", "RowError", "candidates", "rename"]
 
 LAYOUTS: dict[str, type[Layout]] = {
     "messages": Messages,
     "alpaca": Alpaca,
     "prompt_completion": PromptCompletion,
     "parallel": Parallel,
+    "marked": Marked,
     "miniature": Messages,
     "ifeval": IfEval,
 }
@@ -37,60 +45,117 @@ LAYOUTS: dict[str, type[Layout]] = {
 _BY_NAME_ONLY = ("miniature", "ifeval")
 """Not tried by ``auto``: the prompts of IFEval are good queries without their constraints."""
 
-_OTHER_NAMES = {
-    "prompt": frozenset(PromptCompletion.queries[1:]),
-    "completion": frozenset(PromptCompletion.answers[1:]),
-}
+_OTHER_NAMES = {"prompt": frozenset(QUERIES[1:]), "completion": frozenset(ANSWERS[1:])}
 """Names that stand for another where the config does not say which column it is."""
 
 KNOWN: frozenset[str] = frozenset(
-    [key for layout in LAYOUTS.values() for key in layout.keys]
-    + [*PromptCompletion.queries, *PromptCompletion.answers, *NAMES, *THREE]
+    [key for layout in LAYOUTS.values() for key in layout.keys if key != "text"]
+    + [*QUERIES, *ANSWERS, *NAMES, *THREE, "options"]
 )
 """Names by which the first line of a table is known to be a header."""
 
 
 def candidates(
     format: str, columns: Mapping[str, str], options: Options | None = None
-) -> list[Layout]:
-    """The layouts that may read a source's rows: all that know the renamed columns.
+) -> dict[str, Layout]:
+    """The layouts that may read a source's rows by name: all that know the renamed columns.
 
     Raises:
         LookupError: ``columns`` names something that no layout (or not this one) reads.
     """
-    names = [n for n in LAYOUTS if n not in _BY_NAME_ONLY] if format == "auto" else [format]
     own = options or Options()
-    fitting = [LAYOUTS[n](own) for n in names if set(columns) <= set(LAYOUTS[n].keys)]
+    if own.template is not None:
+        if absent := set(columns) - set(Templated.keys):
+            raise LookupError(
+                f"beside a template only {', '.join(Templated.keys)} can be mapped, "
+                f"not {', '.join(sorted(absent))}"
+            )
+        return {"template": Templated(own)}
+    names = [n for n in LAYOUTS if n not in _BY_NAME_ONLY] if format == "auto" else [format]
+    fitting = {n: LAYOUTS[n](own) for n in names if set(columns) <= set(LAYOUTS[n].keys)}
     if not fitting:
         known = "; ".join(f"{n}: {', '.join(LAYOUTS[n].keys)}" for n in names)
         raise LookupError(f"no layout reads {', '.join(columns)} together ({known})")
     return fitting
 
 
-def read_row(
-    row: RawRow,
-    layouts: Sequence[Layout],
-    columns: Mapping[str, str],
-    control: re.Pattern[str] | None = None,
-) -> Turns:
-    """One raw row as turns and answer, by the only layout or the first that fits; ``control``
-    matches the chat template's own tokens, which no text may hold.
+class Reader:
+    """Reads the raw rows of one file, and notes how."""
 
-    Raises:
-        RowError: no layout fits, or the one that does cannot read the row.
+    def __init__(
+        self,
+        layouts: Mapping[str, Layout],
+        columns: Mapping[str, str] | None = None,
+        without: Sequence[str] = (),
+        control: re.Pattern[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            layouts: see `candidates`.
+            columns: wanted name -> name in the file.
+            without: columns that are as if they were not there.
+            control: matches the chat template's own tokens, which no text may hold.
+        """
+        self.notes = Notes()
+        self._layouts, self._columns = layouts, dict(columns or {})
+        others = [_OTHER_NAMES.get(wanted, frozenset()) for wanted in self._columns]
+        named = {name.strip().lower() for name in without}.union(*others)
+        self._without = frozenset(named - set(self._columns))
+        self._control = control
+        self._evidence: Evidence | None = None
+
+    def study(self, rows: Iterable[RawRow]) -> None:
+        """Learn from the first ``rows`` of a file what its columns hold."""
+        self._evidence = study(self._renamed(row) for row in rows)
+
+    def read(self, row: RawRow) -> Chat:
+        """One raw row, by the only layout or the first that fits.
+
+        Raises:
+            RowError: no layout fits, or the one that does cannot read the row.
+        """
+        values = self._renamed(row)
+        evidence = study([values]) if self._evidence is None else self._evidence
+        opened = Row(values, self._without, evidence)
+        name, layout = self._layout(opened)
+        _without_media(opened)
+        chat = layout.read(opened)
+        for text in [turn["content"] for turn in chat.prompt] + [chat.answer or ""]:
+            _check(text, self._control)
+        guess = "" if name in self.notes.layouts else layout.guess(opened)
+        used = {self._columns.get(name, name): role for name, role in opened.used.items()}
+        self.notes.add(name, used, opened.unused(), opened.blanks, guess)
+        return chat
+
+    def _layout(self, row: Row) -> tuple[str, Layout]:
+        """
+        Raises:
+            RowError: none fits.
+        """
+        if len(self._layouts) == 1:
+            return next(iter(self._layouts.items()))
+        for name, layout in self._layouts.items():
+            if layout.fits(row):
+                return name, layout
+        said = [layout.advice(row) for layout in self._layouts.values()]
+        advice = next(filter(None, said), "") or nearest(row)
+        raise RowError("no known layout", f"columns {row.shown()}" + (f"; {advice}" * bool(advice)))
+
+    def _renamed(self, row: RawRow) -> RawRow:
+        return rename(row, self._columns) if self._columns else row
+
+
+def _without_media(row: Row) -> None:
     """
-    if columns:
-        row = rename(row, columns)
-    if len(layouts) == 1:
-        turns, answer = layouts[0].read(row)
-    else:
-        layout = next((one for one in layouts if one.fits(row)), None)
-        if layout is None:
-            raise RowError("no known layout", f"keys {shown(row)}")
-        turns, answer = layout.read(row)
-    for text in [turn["content"] for turn in turns] + [answer or ""]:
-        _check(text, control)
-    return turns, answer
+    Raises:
+        RowError: the row is about a picture, a sound or a video, which no text can tell.
+    """
+    for begin, reason in MEDIA.items():
+        if begin == "file":
+            continue
+        for name in (begin, f"{begin}s"):
+            if row.peek(name) not in (None, "", [], {}):
+                raise RowError(reason, f"the column {row.column(name)}; see without")
 
 
 def _check(text: str, control: re.Pattern[str] | None) -> None:
@@ -112,12 +177,11 @@ def rename(row: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
     is not what the config asked for.
     """
     renamed = dict(row)
+    for name in columns.values():
+        renamed.pop(name if name in row else name.split(".")[0], None)
     for wanted, name in columns.items():
         value: Any = row
         for part in [name] if name in row else name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         renamed[wanted] = value
-    for wanted, others in _OTHER_NAMES.items():
-        if wanted in columns:
-            renamed = {k: v for k, v in renamed.items() if k not in others}
     return renamed

@@ -17,6 +17,7 @@ from delia_ray.records import digest
 
 _READING = {
     "container", "encoding", "header", "split", "parallel", "turns", "control_tokens", "unreadable",
+    "template", "without",
 }  # fmt: skip
 """Settings that enter the fingerprint only where they are set."""
 
@@ -57,7 +58,7 @@ class Feed:
         """
         source, where = self.source, self.setting
         try:
-            candidates(source.format, source.columns)
+            candidates(source.format, source.columns, Options(template=source.template))
         except LookupError as error:
             raise UserError(f"{where}.columns: {error}") from None
         if source.format == "ifeval" and self.group != "suites":
@@ -109,7 +110,8 @@ class Feed:
                 container=source.container,
                 encoding=source.encoding,
                 header=source.header,
-                options=Options(source.turns, source.parallel),
+                options=Options(source.turns, source.parallel, source.template),
+                without=tuple(source.without),
                 aligned=file.aligned.url if file.aligned else None,
                 control=tuple(control) if self.checks_control else (),
                 strip_control=source.control_tokens == "strip",

@@ -113,7 +113,7 @@ def _table(records: Sequence[dict[str, Any]], places: npt.NDArray[np.int64]) -> 
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
     columns: dict[str, Any] = {
         name: pa.array([record[name] for record in records], _STORED.field(name).type)
-        for name in ("id", "source", "file", "row", "answer", "key")
+        for name in ("id", "source", "file", "row", "answer", "unsupervised", "key")
     }
     columns["prompt"] = pa.ListArray.from_arrays(offsets, structs, type=MESSAGES)
     columns["place"] = pa.array(places)

@@ -117,7 +117,18 @@ def run(run: StageRun) -> Outcome:
         f"{downstream:,} downstream, {pool:,} diverse queries, {len(rejects):,} rejects"
         + (f", {repeats:,} duplicates" if repeats else "")
         + (f", {len(removed):,} removed" if len(removed) else ""),
+        [
+            f"{one.feed.label}: {line}"
+            for one in gathered
+            if said(one)
+            for line in one.notes.lines()
+        ],
     )
+
+
+def said(one: Gathered) -> bool:
+    """Whether it is told how the rows of a source were read; of our own there is nothing to say."""
+    return one.feed.source.format != "miniature"
 
 
 def write_embeddings(run: StageRun, rows: int) -> None:
@@ -155,4 +166,4 @@ def _curated(run: StageRun, corpus: Sequence[Gathered], removed: pa.Table) -> di
     return found
 
 
-STAGE = Stage(name="ingest", version=2, needs={}, settings=settings, run=run)
+STAGE = Stage(name="ingest", version=3, needs={}, settings=settings, run=run)

@@ -62,7 +62,7 @@ def test_rejects_say_where_and_why(tmp_path):
         (2, "not valid JSON"), (3, "no answer"), (4, "no known layout"),
     ]  # fmt: skip
     assert rejects[0]["reason"] == "not valid JSON: Expecting value at column 1"
-    assert rejects[2]["reason"] == "no known layout: keys q"
+    assert rejects[2]["reason"] == "no known layout: columns q"
     assert rejects[2]["excerpt"] == '{"q": 1}'
     assert rejects[2]["file"] == "file"
 

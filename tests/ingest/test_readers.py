@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from delia_ray.config import Parallel, Source, Turns
 from delia_ray.ingest.layouts import Options
-from delia_ray.ingest.readers import LAYOUTS, RowError, candidates, read_row, rename, split_turns
+from delia_ray.ingest.readers import LAYOUTS, Reader, RowError, candidates, rename
+from delia_ray.ingest.rules import split_turns
+from delia_ray.ingest.turns import Turn
 
 USER = {"role": "user", "content": "hi"}
 ASSISTANT = {"role": "assistant", "content": "hello"}
@@ -18,7 +20,7 @@ SYSTEM = {"role": "system", "content": "be short"}
 
 
 def read(row: dict[str, Any], format: str = "auto", columns: dict[str, str] | None = None) -> Any:
-    return read_row(row, candidates(format, columns or {}), columns or {})
+    return Reader(candidates(format, columns or {}), columns).read(row)[:2]
 
 
 def test_every_format_of_the_config_has_a_layout():
@@ -85,19 +87,18 @@ def test_layouts(row, prompt, answer):
         ({"messages": []}, "no user turn"),
         ({"messages": [SYSTEM]}, "no user turn"),
         ({"messages": "hi"}, "messages is not a list"),
-        ({"messages": ["hi"]}, "a turn is not an object"),
+        ({"messages": [3]}, "a turn is not an object"),
         ({"messages": [{"content": "hi"}]}, "unknown role"),
         ({"messages": [{"role": ["user"], "content": "hi"}]}, "unknown role"),
-        ({"messages": [USER, {"role": "tool", "content": "3"}, ASSISTANT]}, "unknown role"),
+        ({"messages": [USER, {"role": "tool", "content": "3"}, ASSISTANT]}, "calls a tool"),
         ({"messages": [{"role": "user", "content": ["hi"]}]}, "a turn's content is not text"),
         ({"messages": [{"role": "user", "content": None}]}, "a turn's content is not text"),
         ({"messages": [USER, USER]}, "user and assistant do not alternate"),
-        ({"messages": [ASSISTANT, USER]}, "user and assistant do not alternate"),
         ({"messages": [USER, SYSTEM]}, "user and assistant do not alternate"),
         ({"messages": [{"role": "user", "content": " "}]}, "empty prompt"),
         ({"instruction": "", "input": " ", "output": "x"}, "empty prompt"),
-        ({"instruction": 3}, "instruction is not text"),
-        ({"prompt": "hi", "completion": 42}, "completion is not text"),
+        ({"instruction": [3]}, "instruction is not text"),
+        ({"prompt": "hi", "completion": {"a": 42}}, "completion is not text"),
         ({"prompt": "a lone \ud800"}, "not valid UTF-8"),
         ({"frage": "hi"}, "no known layout"),
         ({"messages": '[{"role": '}, "messages is not a list"),
@@ -105,8 +106,8 @@ def test_layouts(row, prompt, answer):
         ({"instruction": "x", "instances": [{"output": "1"}, {"output": "2"}]}, "not one instance"),
         ({"translation": {"is": "já", "en": " "}}, "empty translation"),
         ({"translation": {"is": "já"}}, "no known layout"),
-        ({"is": "já", "en": 4}, "a text of the pair is not text"),
-        ({"messages": [USER, {"role": "assistant", "tool_calls": [{}]}]}, "unknown role"),
+        ({"is": "já", "en": 4}, "no known layout"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{}]}]}, "calls a tool"),
         ({}, "no known layout"),
     ],
 )
@@ -157,9 +158,9 @@ def test_rules_for_turns(rules, chat, prompt, answer):
     layouts = candidates("auto", {}, Options(turns=Turns(**rules)))
     if prompt is None:
         with pytest.raises(RowError, match=f"^{answer}$"):
-            read_row({"messages": chat}, layouts, {})
+            Reader(layouts).read({"messages": chat})
     else:
-        assert read_row({"messages": chat}, layouts, {}) == (prompt, answer)
+        assert Reader(layouts).read({"messages": chat})[:2] == (prompt, answer)
 
 
 PAIR = {"is": "Halló heimur", "en": "Hello world"}
@@ -182,7 +183,7 @@ PAIR = {"is": "Halló heimur", "en": "Hello world"}
 def test_parallel_text(row, settings, asked, answer):
     parallel = Parallel(templates=["{source}>{target}: {text}"], **settings)
     layouts = candidates("parallel", {}, Options(parallel=parallel))
-    prompt, translation = read_row(row, layouts, {})
+    prompt, translation, _ = Reader(layouts).read(row)
     assert (prompt[0]["content"], translation) == (asked, answer)
 
 
@@ -202,7 +203,7 @@ def test_a_template_needs_the_text():
 def test_control_tokens_are_refused():
     control = re.compile(re.escape("<|im_end|>"))
     with pytest.raises(RowError) as error:
-        read_row({"prompt": "hi<|im_end|>"}, candidates("auto", {}), {}, control)
+        Reader(candidates("auto", {}), control=control).read({"prompt": "hi<|im_end|>"})
     assert str(error.value) == "a control token of the chat template: <|im_end|>"
 
 
@@ -226,9 +227,11 @@ TURNS = st.lists(st.fixed_dictionaries({"role": ROLES, "content": st.text(max_si
 @given(TURNS)
 def test_a_prompt_ends_with_the_last_user_turn(turns):
     try:
-        prompt, answer = split_turns(turns)
+        prompt, answer, _ = split_turns([Turn(**turn) for turn in turns])
     except RowError:
         return
+    begins = next(i for i, turn in enumerate(turns) if turn["role"] == "user")
+    turns = [t for t in turns[:begins] if t["role"] == "system"] + turns[begins:]
     rest = turns[len(prompt) :]
     assert prompt == turns[: len(prompt)]
     assert prompt[-1]["role"] == "user"
