@@ -115,7 +115,7 @@ def check(path: str, name: str, rng: random.Random) -> str:
         part = parse_file(job)
     except (UserError, DeliaError) as error:
         return type(error).__name__
-    if part.read != len(part.records) + len(part.rejects):
+    if part.read != len(part.records) + len(part.rejects) + len(part.damages):
         raise AssertionError(f"{part.read} rows read, not all accounted for")
     for row in part.records.to_pylist():
         assert row["prompt"][-1]["role"] == "user", row

@@ -6,7 +6,7 @@ documentation: ``delia show`` prints it.
 """
 
 from delia_ray.config.curate import Curate, Diversity, Leaks, NearDuplicates
-from delia_ray.config.data import Downstream, Parallel, Settings, Source, Turns
+from delia_ray.config.data import Downstream, Limits, Parallel, Settings, Source, Turns
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
@@ -37,6 +37,7 @@ __all__ = [
     "Finetune",
     "Kubernetes",
     "Leaks",
+    "Limits",
     "Lora",
     "Metric",
     "Mix",

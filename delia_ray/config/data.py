@@ -64,6 +64,26 @@ class Parallel(Settings):
         return templates
 
 
+class Limits(Settings):
+    """How much a file may become when it is opened. One that goes beyond is not read on from
+    there, which is an error unless ``damaged`` allows it."""
+
+    unpacked_gib: float = Field(256.0, gt=0)
+    """Most GiB that a compressed file or an archive may hold."""
+    ratio: float = Field(250.0, gt=1)
+    """Most bytes that one compressed byte may become; not looked at in the first 256 MiB."""
+    members: int = Field(100_000, ge=1)
+    """Most files in an archive."""
+    nesting: int = Field(3, ge=1)
+    """Most compressions and archives within each other."""
+    value_mib: float = Field(64.0, gt=0)
+    """Longest line, cell or JSON value, in MiB of text."""
+    columns: int = Field(10_000, ge=1)
+    """Most columns of a table."""
+    depth: int = Field(200, ge=1)
+    """Most lists and objects within each other in one JSON row."""
+
+
 class Source(Settings):
     """Rows to read: a file, a glob, a folder, a URL, or a part of the miniature world."""
 
@@ -87,17 +107,32 @@ class Source(Settings):
     text with marks where turns begin (``### Human:``). ``ifeval``, for suites only: prompts with
     verifiable constraints, see the metric ``constraints``."""
     container: Literal[
-        "auto", "jsonl", "array", "objects", "csv", "tsv", "parquet", "arrow", "lines"
+        "auto",
+        "jsonl",
+        "array",
+        "objects",
+        "csv",
+        "tsv",
+        "parquet",
+        "arrow",
+        "lines",
+        "tmx",
+        "xlsx",
     ] = "auto"
-    """What holds the rows; ``auto`` follows the content, not the name. All may be plain, gzip
-    or zst. ``objects`` are JSON objects over several lines each; ``lines`` holds a query a
-    line, which ``auto`` takes text for that is named ``.txt`` or after a language."""
+    """What holds the rows; ``auto`` follows the content, not the name. All may be plain, gzip,
+    zst, bzip2 or xz, or members of a zip or tar archive. ``array`` and ``objects`` are JSON
+    values over several lines; of an ``xlsx`` the first sheet is read; ``lines`` holds a query
+    a line, which ``auto`` takes text for that is named ``.txt`` or after a language and is
+    neither a chat log nor markup."""
     encoding: str = "auto"
     """Encoding of text files, for example ``cp1252``. ``auto`` knows UTF-8, and UTF-16 and
     UTF-32 where there is no doubt; older ones cannot be told with certainty."""
     header: bool | None = None
     """Whether the first line of a CSV or TSV names its columns. None: it does; with ``format:
     parallel`` only if it holds a known name."""
+    quoting: Literal["auto", "standard", "none"] = "auto"
+    """Whether quotation marks of a CSV or TSV enclose cells (``standard``) or are text
+    (``none``). ``auto``: they enclose, except in a TSV that as a whole makes sense only without."""
     columns: dict[str, str] = {}
     """Renames before the layout is read, as wanted name -> name in the file (dots reach into
     nested ones), for example ``{prompt: frage, completion: texts.antwort}``."""
@@ -108,7 +143,10 @@ class Source(Settings):
     without: list[str] = []
     """Columns to leave out that the layout would use, or that set the row aside (``image``)."""
     split: str = "train"
-    """Which split to take of a data set of the hub or of one saved with several."""
+    """Which split to take of a data set of the hub, or of a folder that holds several, as
+    ``datasets`` tells them: by its README's ``configs``, else by names such as ``test.jsonl``."""
+    subset: str | None = None
+    """Which configuration to take of a data set that has several; None: the default one."""
     parallel: Parallel = Parallel()
     """Where a translation stands, and how it is asked for."""
     turns: Turns = Turns()
@@ -118,6 +156,11 @@ class Source(Settings):
     which would end a turn in the middle: set the row aside, take the tokens out, or keep."""
     unreadable: Literal["error", "set_aside"] = "error"
     """A file that gives not one record ends the run, or is counted like any other."""
+    damaged: Literal["error", "set_aside"] = "error"
+    """A file that is cut off or cannot be read to its end ends the run, as nobody knows what
+    stood behind; or what stands before is taken and the fault counted."""
+    limits: Limits = Limits()
+    """How much a file may become when it is opened."""
     rows: int | None = Field(None, ge=1)
     """Take only the first this many records (after set-aside rows); None takes all."""
     cap: int | None = Field(None, ge=1)

@@ -9,16 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from delia_ray.errors import UserError
 from delia_ray.ingest import spill
 from delia_ray.ingest.curate.near import near_duplicates
 from delia_ray.ingest.curate.steps import Statistics
+from delia_ray.ingest.failures import cut_off, nothing, nothing_in
 from delia_ray.ingest.notes import Notes
 from delia_ray.ingest.parse import Part
 from delia_ray.ingest.pool import first_of_each
 from delia_ray.ingest.sources import Feed
 from delia_ray.ingest.spill import Stored
 from delia_ray.records import LEAK, REMOVED, conform
+
+_LISTED = 100
+"""Names kept of what was not read."""
 
 
 @dataclass
@@ -30,6 +33,8 @@ class Gathered:
     """One for each file."""
     rejects: pa.Table
     """KIND_REJECT."""
+    damages: pa.Table
+    """KIND_REJECT; places behind which a file could not be read."""
     read: int
     beyond_limit: int
     duplicates: int = 0
@@ -43,6 +48,10 @@ class Gathered:
     statistics: Statistics = field(default_factory=Statistics)
     notes: Notes = field(default_factory=Notes)
     """What the rows were taken for, as far as the files were read."""
+    not_read: dict[str, str] = field(default_factory=dict)
+    """Files of a folder and members of archives that were not read -> why."""
+    guesses: list[str] = field(default_factory=list)
+    """What was concluded from the files' content."""
 
     def remove(self, index: int, keep: pa.Array, step: str, details: Sequence[str]) -> None:
         """Take the records of file ``index`` that ``keep`` does not mark out, and say so."""
@@ -58,10 +67,11 @@ class Gathered:
 
     def counts(self) -> dict[str, Any]:
         """``read`` equals the sum of ``records``, all ``rejects``, ``duplicates``,
-        ``beyond_limit`` and all ``removed``; the rest is said about these."""
+        ``beyond_limit``, ``damaged`` and all ``removed``; the rest is said about these."""
         reasons = Counter(self.rejects.column("kind").to_pylist())
         records, removed = sum(map(len, self.records)), Counter(self.removed["step"].to_pylist())
         gone = reasons.total() + self.duplicates + self.beyond_limit + removed.total()
+        gone += len(self.damages)
         if self.read != records + gone:
             raise AssertionError(f"rows of {self.feed.setting} do not add up: {self}")
         return {
@@ -75,7 +85,22 @@ class Gathered:
             "without_answer": sum(map(_unanswered, self.records)),
             **({"removed": dict(sorted(removed.items()))} if removed else {}),
             **self.notes.counts(),
+            **self._of_files(),
         }
+
+    def _of_files(self) -> dict[str, Any]:
+        """What was not read of the source's files, where anything was not."""
+        damaged = [
+            {key: row[key] for key in ("file", "row", "reason")}
+            for row in self.damages.slice(0, _LISTED).to_pylist()
+        ]
+        found = {
+            "damaged": len(self.damages), "damages": damaged,
+            "not_read": len(self.not_read),
+            "not_read_files": [f"{n}: {why}" for n, why in [*self.not_read.items()][:_LISTED]],
+            "guessed_of_files": self.guesses[:_LISTED],
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value}
 
 
 def _unanswered(table: pa.Table) -> int:
@@ -89,35 +114,44 @@ def gather(feed: Feed, parts: Sequence[Part]) -> Gathered:
     record taken, good or not, is beyond the limit.
 
     Raises:
-        UserError: there is not one record, or none of a file and the config does not allow that.
+        UserError: there is not one record, or none of a file, or a file is damaged, and the config
+            does not allow that.
     """
     limit = feed.source.rows
-    records, rejects, removed, beyond, taken = [], [], [], 0, 0
+    records, rejects, damages, removed, beyond, taken = [], [], [], [], 0, 0
+    not_read, guesses = dict(feed.not_read), []
     statistics = Statistics()
     for file, part in zip(feed.files, parts, strict=True):
-        if not len(part.records) + len(part.removed) and feed.source.unreadable == "error":
-            raise _unreadable(feed, file.name, part)
-        kept, bad, gone = part.records, part.rejects, part.removed
+        kept, bad, gone, damaged = part.records, part.rejects, part.removed, part.damages
         if limit is not None and taken + len(kept) >= limit:
             kept = kept.slice(0, limit - taken)
             last = kept.column("row")[-1].as_py() if len(kept) else 0
             bad = bad.filter(pc.less_equal(bad.column("row"), last))
             gone = gone.filter(pc.less_equal(gone.column("row"), last))
+            damaged = damaged.filter(pc.less_equal(damaged.column("row"), last))
+        if not len(part.records) + len(part.removed) and feed.source.unreadable == "error":
+            raise nothing_in(feed, file.name, part)
+        if len(damaged) and feed.source.damaged == "error":
+            raise cut_off(feed, file.name, part, damaged)
         records.append(kept)
         rejects.append(bad)
+        damages.append(damaged)
+        not_read.update({f"{file.name}/{n}": why for n, why in part.facts.unread.items()})
+        guesses += [f"{file.name}: {note}" for note in part.facts.notes]
         removed.append(gone)
         statistics.scripts.update(part.statistics.scripts)
         statistics.languages.update(part.statistics.languages)
         taken += len(kept)
-        beyond += part.read - len(kept) - len(bad) - len(gone)
+        beyond += part.read - len(kept) - len(bad) - len(gone) - len(damaged)
     if limit is None and beyond:
         raise AssertionError(f"{beyond} rows of {feed.setting} are neither record nor reject")
     if not taken and not sum(map(len, removed)):
-        raise _nothing(feed, pa.concat_tables(rejects))
+        raise nothing(feed, pa.concat_tables(rejects + damages), parts)
     return Gathered(
         feed,
         records,
         pa.concat_tables(rejects),
+        pa.concat_tables(damages),
         sum(part.read for part in parts),
         beyond,
         stored=[part.stored for part in parts if part.stored is not None],
@@ -125,6 +159,8 @@ def gather(feed: Feed, parts: Sequence[Part]) -> Gathered:
         leaks=pa.concat_tables([part.leaks for part in parts]),
         statistics=statistics,
         notes=Notes().merge(part.notes for part in parts),
+        not_read=not_read,
+        guesses=guesses,
     )
 
 
@@ -177,30 +213,3 @@ def keep_to_caps(corpus: Sequence[Gathered]) -> None:
             start += len(table)
             gone = len(table) - mask.true_count
             one.remove(index, mask, "cap", [f"{cap:,} of the source"] * gone)
-
-
-def _nothing(feed: Feed, rejects: pa.Table) -> UserError:
-    where = f"{feed.setting}.path={feed.source.path}"
-    if not len(rejects):
-        return UserError(f"{where}: no rows; {feed.setting} must not be empty")
-    kind, times = Counter(rejects.column("kind").to_pylist()).most_common(1)[0]
-    first = rejects.filter(pc.equal(rejects.column("kind"), kind)).slice(0, 1).to_pylist()[0]
-    return UserError(
-        f"{where}: none of {len(rejects):,} rows could be read; {times:,} times: {kind} "
-        f"(row {first['row']} of {first['file']}: {first['reason']}); "
-        f"see {feed.setting}.format and {feed.setting}.columns"
-    )
-
-
-def _unreadable(feed: Feed, file: str, part: Part) -> UserError:
-    if len(feed.files) == 1:
-        return _nothing(feed, part.rejects)
-    why = "it has no rows"
-    if len(part.rejects):
-        kind, times = Counter(part.rejects.column("kind").to_pylist()).most_common(1)[0]
-        first = part.rejects.slice(0, 1).to_pylist()[0]
-        why = f"{times:,} times: {kind} (row {first['row']}: {first['reason']})"
-    return UserError(
-        f"{feed.setting}.path={feed.source.path}: nothing in {file} could be read; {why}; mend or "
-        f"remove it, see {feed.setting}.format, or set {feed.setting}.unreadable=set_aside"
-    )

@@ -1,7 +1,10 @@
-"""Data sets of the hub, as `datasets` finds their files."""
+"""Data sets of the hub, and folders that are laid out like one, as `datasets` finds their
+files."""
 
 import os
 import re
+from collections.abc import Sequence
+from typing import Any
 
 _DATASET = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?/?")
 _NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -17,7 +20,7 @@ def looks_like_name(path: str) -> bool:
     return _NAME.fullmatch(path) is not None
 
 
-def files_of(path: str, split: str) -> list[str]:
+def files_of(path: str, split: str, subset: str | None = None) -> list[str]:
     """URLs of the files of one split, as the data set's card or file names lay them out.
 
     Raises:
@@ -27,18 +30,76 @@ def files_of(path: str, split: str) -> list[str]:
     found = _DATASET.fullmatch(path)
     if found is None:
         raise AssertionError(path)
-    return resolve(found["name"], found["revision"], split)
+    return resolve(found["name"], found["revision"], split, subset)
 
 
-def resolve(name: str, revision: str | None, split: str) -> list[str]:
+def resolve(name: str, revision: str | None, split: str, subset: str | None = None) -> list[str]:
     """Files of ``split`` of a data set by its name, or of a local folder laid out like one."""
     from datasets import load_dataset_builder
 
-    builder = load_dataset_builder(name, revision=revision)
+    builder = load_dataset_builder(name, subset, revision=revision)
     files = builder.config.data_files
     if not files or split not in files:
         raise ValueError(f"it has the splits {sorted(map(str, files or ()))}, not {split!r}")
     return [str(file) for file in files[split]]
+
+
+_SPLIT = re.compile(
+    r"(?:^|[-._ 0-9/])(?:train|training|validation|valid|dev|val|test|testing|eval|evaluation)"
+    r"(?:[-._ 0-9/]|$)"
+)
+
+
+def splits_of(
+    root: str, names: Sequence[str], readme: str, subset: str | None
+) -> dict[str, list[str]]:
+    """The files of each split of the folder ``root`` (a path or URL), by its README's
+    ``configs`` or by the words that `datasets` knows in ``names``, which are relative to it. {}
+    where nothing tells splits apart.
+
+    Raises:
+        ValueError: there is no such ``subset``, or one must be named.
+    """
+    config = _config(readme, subset)
+    if config is None and not any(map(_SPLIT.search, names)):
+        return {}
+    from datasets.data_files import get_data_patterns, resolve_pattern, sanitize_patterns
+
+    base = root.rstrip("/")
+    if config is None:
+        patterns = get_data_patterns(base)
+    else:
+        base = f"{base}/{config.get('data_dir') or ''}".rstrip("/")
+        patterns = sanitize_patterns(config.get("data_files") or "**")
+    found: dict[str, list[str]] = {}
+    for split, own in patterns.items():
+        urls = {url for pattern in own for url in resolve_pattern(str(pattern), base)}
+        inside = [os.path.relpath(url, root) for url in sorted(urls)]
+        # A downloaded README must not name what lies elsewhere.
+        if outside := [name for name in inside if name not in names]:
+            raise ValueError(f"its README names {outside[0]!r}, which is no file in it")
+        found[str(split)] = inside
+    return {} if config is None and set(found) == {"train"} and _all_of(names, found) else found
+
+
+def _all_of(names: Sequence[str], found: dict[str, list[str]]) -> bool:
+    return len(found["train"]) >= len(names)
+
+
+def _config(readme: str, subset: str | None) -> dict[str, Any] | None:
+    """The README's configuration ``subset``, or the default one; None where it lists none."""
+    if not re.search(r"^configs:", readme, re.MULTILINE):
+        if subset is not None:
+            raise ValueError(f"it has no configuration {subset!r}: its README lists none")
+        return None
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    configs = MetadataConfigs.from_dataset_card_data(DatasetCard(readme).data)
+    name = subset or configs.get_default_config_name()
+    if name not in configs:
+        raise ValueError(f"it has the configurations {sorted(configs)}; set subset to one of them")
+    return dict(configs[name])
 
 
 def relative(urls: list[str]) -> list[str]:

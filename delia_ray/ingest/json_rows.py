@@ -1,16 +1,23 @@
-"""Rows of JSON text: lines, an array, or objects one after another."""
+"""Rows of JSON text in lines."""
 
 import json
-import re
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
-from delia_ray.ingest.rows import EXCERPT, Bad, excerpt
+from delia_ray.ingest.rows import Bad, Damage, Facts, Reading, excerpt
 
-_CHUNK = 2**20
-"""Characters read at a time."""
-_SPACE = re.compile(r"[ \t\r\n]*")
-_FIRST_KEY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:')
+_WHO = ("role", "from", "speaker", "author")
+_WHAT = ("content", "value", "text", "message")
+MARK = "\ufeff"
+"""A byte-order mark, which stands in the middle where files were put together."""
+
+
+def _constant(name: str) -> float | None:
+    # What pandas writes for a missing cell.
+    return None if name == "NaN" else float(name.replace("Infinity", "inf"))
+
+
+DECODER = json.JSONDecoder(parse_constant=_constant)
 
 
 def is_json(text: str) -> bool:
@@ -22,165 +29,89 @@ def is_json(text: str) -> bool:
     return True
 
 
-def json_lines(lines: Iterator[str]) -> Iterator[tuple[int, Any]]:
+def json_lines(lines: Iterator[str], reading: Reading, facts: Facts) -> Iterator[tuple[int, Any]]:
     """One value a line; blank lines are none."""
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
+    decode, depth, number, blank = DECODER.decode, reading.limits.depth, 0, 0
+    try:
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if not text:
+                blank += 1
+                continue
+            try:
+                row = decode(text)
+                if text.count("{") + text.count("[") > depth:
+                    row = shallow(row, depth)
+                elif row.__class__ is list:
+                    row = chat_of(row)
+            except (ValueError, RecursionError) as error:
+                row = _unmarked(text, error, line)
+                if row is None:
+                    blank += 1
+                    continue
+            yield number, row
+    finally:
+        facts.lines += number
+        facts.blank += blank
+
+
+def _unmarked(text: str, error: Exception, line: str) -> Any:
+    """What a line is that is no JSON as it stands; None for a mark alone."""
+    if text.startswith(MARK):
+        text = text.lstrip(MARK).strip()
         if not text:
-            continue
+            return None
         try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            row = Bad("not valid JSON", _where(error), excerpt(text))
-        yield number, row
+            return chat_of(DECODER.decode(text))
+        except (ValueError, RecursionError) as again:
+            error = again
+    if isinstance(error, RecursionError):
+        return Bad("not valid JSON", "nested too deeply", excerpt(text))
+    ended = not line.endswith("\n") and text.startswith(("{", "["))
+    if ended and isinstance(error, json.JSONDecodeError) and at_end(error, text):
+        return Damage("the file ends within a row", where(error), excerpt(text))
+    return Bad("not valid JSON", where(error), excerpt(text))
 
 
-def _where(error: Exception) -> str:
+def at_end(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether what was missed may stand behind the end of ``text``."""
+    return error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip()) - 8
+
+
+def where(error: Exception) -> str:
     """Without the line that the decoder counts: it saw one line only."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} at column {error.colno}"
     return str(error)
 
 
-class _Buffer:
-    """Text of which only the part that is being decoded is held."""
-
-    def __init__(self, text: IO[str]) -> None:
-        self._text, self.held, self.at, self.ended = text, "", 0, False
-
-    def more(self) -> bool:
-        """Read on, at least as much as waits; False at the end of the file."""
-        waiting = len(self.held) - self.at
-        new = self._text.read(max(_CHUNK, waiting))
-        self.held, self.at, self.ended = self.held[self.at :] + new, 0, not new
-        return bool(new)
-
-    def skip_space(self) -> None:
-        self.at = _SPACE.match(self.held, self.at).end()  # type: ignore[union-attr]
-        while self.at == len(self.held) and self.more():
-            self.at = _SPACE.match(self.held, self.at).end()  # type: ignore[union-attr]
-
-    def starts_with(self, sign: str) -> bool:
-        """Whether ``sign`` comes next, after space."""
-        self.skip_space()
-        return self.held.startswith(sign, self.at)
-
-    def value(self) -> Any:
-        """The next value.
-
-        Raises:
-            ValueError, RecursionError: it is none, or the file ends within it.
-        """
-        while True:
-            try:
-                value, end = _DECODE(self.held, self.at)
-            except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated") or error.pos >= len(self.held) - 8
-                if cut and self.more():
-                    continue
-                raise
-            if end == len(self.held) and not self.ended and not isinstance(value, (dict, list)):
-                self.more()  # a number may go on
-                continue
-            self.at = end
-            return value
-
-    def jump(self, pattern: re.Pattern[str]) -> bool:
-        """Go to the next match behind this place; False where there is none."""
-        self.at += 1
-        while not (found := pattern.search(self.held, self.at)):
-            self.at = max(self.at, len(self.held) - 2 * len(pattern.pattern))
-            if not self.more():
-                return False
-        self.at = found.start()
-        return True
+def chat_of(value: Any) -> Any:
+    """A bare list of turns as the row that holds them; anything else as it is."""
+    if isinstance(value, list) and value and all(map(_is_turn, value)):
+        return {"messages": value}
+    return value
 
 
-_DECODE = json.JSONDecoder().raw_decode
+def _is_turn(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and any(isinstance(value.get(key), str) for key in _WHO)
+        and any(key in value for key in _WHAT)
+    )
 
 
-def json_array(text: IO[str]) -> Iterator[tuple[int, Any]]:
-    """The elements of one array; behind a broken one reading goes on where the next object
-    begins with the key that the array's objects begin with."""
-    buffer, number, start = _Buffer(text), 0, None
-    if not buffer.starts_with("["):
-        cut = buffer.held[buffer.at : buffer.at + EXCERPT]
-        yield 1, Bad("not valid JSON", "the file does not begin an array", excerpt(cut))
-        return
-    buffer.at += 1
-    while not buffer.starts_with("]"):
-        number += 1
-        start = start or _first_key(buffer)
-        fault = ""
-        try:
-            row = buffer.value()
-        except (ValueError, RecursionError) as error:
-            fault = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        if fault:
-            cut = buffer.held[buffer.at : buffer.at + EXCERPT]
-            yield number, Bad("not valid JSON", f"{fault} in record {number}", excerpt(cut))
-            if start is None or not buffer.jump(start):
-                return
-            continue
-        yield number, row
-        if buffer.starts_with(","):
-            buffer.at += 1
-        elif not buffer.starts_with("]") and not (start and buffer.starts_with("{")):
-            detail = f"expected ',' or ']' after record {number}"
-            cut = buffer.held[buffer.at : buffer.at + EXCERPT]
-            number += 1
-            yield number, Bad("not valid JSON", detail, excerpt(cut))
-            if start is None or not buffer.jump(start):
-                return
-    buffer.at += 1
-    buffer.skip_space()
-    if rest := buffer.held[buffer.at : buffer.at + EXCERPT]:
-        yield number + 1, Bad("not valid JSON", "text after the array", excerpt(rest))
+def shallow(row: Any, depth: int) -> Any:
+    """``row``, or what is wrong with it where lists and objects stand in each other more than
+    ``depth`` times."""
+    if not isinstance(row, (dict, list)):
+        return row
+    level: list[Any] = [row]
+    for _ in range(depth):
+        level = [part for one in level for part in _parts(one) if isinstance(part, (dict, list))]
+        if not level:
+            return chat_of(row)
+    return Bad("nested too deeply", f"limits.depth={depth}", excerpt(repr(type(row))))
 
 
-def _first_key(buffer: _Buffer) -> re.Pattern[str] | None:
-    found = _FIRST_KEY.match(buffer.held, buffer.at)
-    if not found:
-        return None
-    return re.compile(r"\{\s*" + re.escape(found.group()[1:].lstrip()))
-
-
-def json_objects(text: IO[str]) -> Iterator[tuple[int, Any]]:
-    """Objects one after another, over several lines each; where the only one holds nothing
-    but one list of objects (``{"data": [...]}``), the rows of that list."""
-    buffer, number = _Buffer(text), 0
-    first: Any = None
-    while True:
-        buffer.skip_space()
-        if buffer.at == len(buffer.held):
-            break
-        number += 1
-        try:
-            row = buffer.value()
-        except (ValueError, RecursionError) as error:
-            if number == 2:
-                yield 1, first
-            detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            cut = buffer.held[buffer.at : buffer.at + EXCERPT]
-            yield number, Bad("not valid JSON", f"{detail} in record {number}", excerpt(cut))
-            return
-        if number == 1:
-            first = row
-            continue
-        if number == 2:
-            yield 1, first
-        yield number, row
-    if number == 1:
-        yield from enumerate(_wrapped(first), 1)
-
-
-def _wrapped(value: Any) -> list[Any]:
-    # One chat is also an object with one list of objects.
-    if isinstance(value, dict) and len(value) == 1 and not set(value) & _CHATS:
-        [rows] = value.values()
-        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-            return rows
-    return [value]
-
-
-_CHATS = {"messages", "conversations", "conversation"}
+def _parts(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value

@@ -47,7 +47,18 @@ def language(code: str) -> str | None:
     return NAMES.get(THREE.get(first, first))
 
 
+def pair_of_file(name: str) -> tuple[str, str] | None:
+    """The two codes among the parts of a file name: ``corpus.is-en.tsv``."""
+    for part in name.lower().rsplit("/", 1)[-1].split("."):
+        first, dash, second = part.partition("-")
+        if dash and first != second and language(first) and second.isalpha() and language(second):
+            return first, second
+    return None
+
+
 def language_of_file(name: str) -> str | None:
     """Code among the parts of a file name, the last that is one: ``newstest.src.en.gz``."""
-    parts = name.lower().rsplit("/", 1)[-1].split(".")[1:]
+    first, *parts = name.lower().rsplit("/", 1)[-1].split(".")
+    if re.fullmatch(r"[a-z]{3}_[a-z]{4}", first):  # FLORES: isl_Latn.dev
+        parts.insert(0, first)
     return next((p for p in reversed(parts) if language(p)), None)

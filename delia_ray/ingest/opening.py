@@ -1,15 +1,30 @@
 """From a file's bytes to text: compression and encoding, told by content."""
 
+import bz2
 import codecs
 import gzip
 import io
+import lzma
+import sys
+import tarfile
+import tempfile
+import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from delia_ray.config import Limits
+from delia_ray.ingest.rows import LimitError
+
 HEAD = 64 * 1024
 """Bytes from which a file's kind is told."""
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_FED = 4096
+"""Compressed bytes given at a time: some decompressors hold all that such a piece becomes."""
+_UNLOOKED = 256 * 2**20
+"""Bytes within which nothing is too much for its size."""
+_SPOOLED = 16 * 2**20
+"""Bytes of a copy that stay in memory."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
@@ -32,15 +47,34 @@ def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(LOST, _keep_bytes)
 
 
-class Watched(io.RawIOBase):
+class _Raw(io.RawIOBase):
+    """A raw stream in which a line may be no longer than ``longest`` bytes, where that is set."""
+
+    longest: int | None = None
+    _since = 0  # bytes behind the last end of a line
+
+    def readable(self) -> bool:
+        return True
+
+    def _give(self, data: bytes, buffer: Any) -> int:
+        buffer[: len(data)] = data
+        if self.longest is not None:
+            end = max(data.rfind(b"\n"), data.rfind(b"\r"))
+            self._since = len(data) - end - 1 if end >= 0 else self._since + len(data)
+            if self._since > self.longest:
+                mib = round(self.longest / 2**20, 3)
+                raise LimitError("a line without an end", "value_mib", mib)
+        return len(data)
+
+
+class Watched(_Raw):
     """A raw stream that remembers that its source failed, which is not the file's fault."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
         self.failed = False
-
-    def readable(self) -> bool:
-        return True
+        self.taken = 0
+        """Bytes read."""
 
     def seekable(self) -> bool:
         return bool(self._source.seekable())
@@ -57,77 +91,111 @@ class Watched(io.RawIOBase):
         except Exception:
             self.failed = True
             raise
-        buffer[: len(data)] = data
-        return len(data)
+        self.taken += len(data)
+        return self._give(data, buffer)
 
 
-class _Gzip(io.RawIOBase):
-    """Gives what could be unpacked before it says that the rest cannot."""
+@dataclass
+class Meter:
+    """Counts what one compressed file or archive becomes."""
 
-    def __init__(self, stream: Any) -> None:
-        self._file = gzip.GzipFile(fileobj=stream, mode="rb")
+    limits: Limits
+    source: Watched
+    given: int = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read1(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
-class _Unclosed:
-    """A stream that stays open when pyarrow drops what it made of it."""
-
-    closed = False
-
-    def __init__(self, stream: Any) -> None:
-        self.read = stream.read
-
-    def close(self) -> None:
-        pass
+    def add(self, size: int) -> None:
+        """
+        Raises:
+            LimitError: it becomes too much.
+        """
+        self.given += size
+        if self.given > self.limits.unpacked_gib * 2**30:
+            raise LimitError("too much when unpacked", "unpacked_gib", self.limits.unpacked_gib)
+        if self.given > max(_UNLOOKED, self.limits.ratio * self.source.taken):
+            raise LimitError("becomes too much for its size", "ratio", self.limits.ratio)
 
 
-class _Zstd(io.RawIOBase):
-    """Zstandard by pyarrow, as Python's own came with 3.14.
+class Metered(_Raw):
+    """A stream of unpacked bytes behind a `Meter`. ``read`` may give fewer than asked for; what
+    it gave before it failed comes out before the error."""
 
-    Its reads are whole or fail, so behind a fault the file is read once more in smaller steps:
-    what could be unpacked comes out.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._source, self._given = stream, 0
-        self._steps = [1, 256] if stream.seekable() else []
-        self._most = HEAD
-        self._open()
-
-    def readable(self) -> bool:
-        return True
+    def __init__(self, read: Callable[[int], bytes], meter: Meter) -> None:
+        self._read, self._meter = read, meter
+        self._error: Exception | None = None
 
     def readinto(self, buffer: Any) -> int:
-        while True:
+        parts, missing = [], len(buffer)
+        while missing and self._error is None:
             try:
-                data = self._stream.read(min(self._most, len(buffer)))
+                data = self._read(missing)
+                self._meter.add(len(data))
+            except Exception as error:
+                self._error = error
                 break
-            except OSError:
-                if not self._steps:
-                    raise
-                self._most = self._steps.pop()
-                self._source.seek(0)
-                self._open()
-                for _ in range(self._given // HEAD):
-                    self._stream.read(HEAD)
-                self._stream.read(self._given % HEAD)
-        self._given += len(data)
-        buffer[: len(data)] = data
-        return len(data)
+            if not data:
+                break
+            parts.append(data)
+            missing -= len(data)
+        if self._error is not None and not parts:
+            raise self._error
+        return self._give(b"".join(parts), buffer)
 
-    def _open(self) -> None:
-        import pyarrow as pa
 
-        self._stream = pa.CompressedInputStream(
-            pa.PythonFile(_Unclosed(self._source), mode="r"), "zstd"
-        )
+class _Unpacked:
+    """Compressed streams one after another, by a decompressor of the shape that Python's own
+    have. The modules' file objects would leave out in silence what follows the last stream."""
+
+    def __init__(self, stream: Any, make: Callable[[], Any]) -> None:
+        self._stream, self._make = stream, make
+        self._current, self._rest = make(), b""
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; what could be unpacked comes before the error."""
+        while True:
+            one = self._current
+            if one.eof:
+                self._rest = one.unused_data
+                # Zero bytes pad xz files and fill blocks.
+                while not (rest := self._rest.lstrip(b"\0")):
+                    self._rest = self._stream.read1(HEAD)
+                    if not self._rest:
+                        return b""
+                self._rest, one = rest, self._make()
+                self._current = one
+            data = b""
+            if one.needs_input:
+                data, self._rest = self._rest or self._stream.read1(_FED), b""
+                if not data:
+                    raise EOFError("the file ends before the end of its compressed data")
+            if found := one.decompress(data, size):
+                return bytes(found)
+
+
+def _unzstd() -> Any:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    # Corpora are packed with windows of up to 2 GiB (--long=31); only what is used is taken.
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 31})
+
+
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "zst": _unzstd,
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=2**29),
+}
+
+
+def _packing(start: bytes) -> str:
+    """The compression that a file's first ten bytes show, or nothing."""
+    if start[:2] == b"\x1f\x8b":
+        return "gzip"
+    if start[:4] == b"\x28\xb5\x2f\xfd" or (start[1:4] == b"\x2a\x4d\x18" and start[0] >> 4 == 5):
+        return "zst"
+    if start[:3] == b"BZh" and start[4:10] in (b"1AY&SY", b"\x17rE8P\x90"):
+        return "bzip2"
+    return "xz" if start[:6] == b"\xfd7zXZ\0" else ""
 
 
 @dataclass(frozen=True)
@@ -136,27 +204,70 @@ class Opened:
 
     stream: Any
     """An ``io.BufferedReader`` that can peek `HEAD` bytes."""
+    raw: _Raw
+    """What ``stream`` reads from."""
     jumps: bool
     """Whether it can seek: not through compression."""
+    meter: Meter
+    """Of the last compression, or of nothing yet."""
+    packing: tuple[str, ...] = ()
 
     def head(self) -> bytes:
         """The first bytes, left in place; b"" where not even they can be decompressed."""
         return bytes(self.stream.peek(HEAD))[:HEAD]
 
+    def on_disk(self) -> Any:
+        """All bytes as a file that can be read anywhere: itself, or a copy that vanishes."""
+        stream, error = self.as_far_as_possible()
+        if error is not None:
+            raise error
+        return stream
 
-def opened(raw: Any) -> Opened:
-    """``raw`` behind its compression, plain, gzip or zstd, however often it was applied."""
+    def as_far_as_possible(self) -> tuple[Any, Exception | None]:
+        """Like ``on_disk``, up to where reading fails, and the error there."""
+        if self.jumps:
+            self.stream.seek(0)
+            return self.stream, None
+        copy: Any = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115
+        error = None
+        try:
+            while data := self.stream.read1(HEAD):
+                copy.write(data)
+        except Exception as raised:  # whoever reads the copy raises it
+            error = raised
+        copy.seek(0)
+        return copy, error
+
+
+def opened(raw: Any, source: Watched, limits: Limits, inside: tuple[str, ...] = ()) -> Opened:
+    """``raw`` behind its compressions; ``inside`` what it is packed in already.
+
+    Raises:
+        LimitError: too many within each other.
+    """
     stream, jumps = io.BufferedReader(raw, HEAD), bool(raw.seekable())
-    for _ in range(3):
-        start = stream.peek(4)[:4]
-        if start[:2] == _GZIP:
-            unpacked: Any = _Gzip(stream)
-        elif start == _ZSTD:
-            unpacked = _Zstd(stream)
+    meter, packing = Meter(limits, source), list(inside)
+    while kind := _packing(stream.peek(10)[:10]):
+        packing.append(kind)
+        check_nesting(packing, limits)
+        meter = Meter(limits, source)
+        if kind == "gzip":
+            read: Any = gzip.GzipFile(fileobj=stream, mode="rb").read1
         else:
-            break
-        stream, jumps = io.BufferedReader(unpacked, HEAD), False
-    return Opened(stream, jumps)
+            read = _Unpacked(stream, _DECOMPRESSORS[kind]).read
+        raw = Metered(read, meter)
+        stream, jumps = io.BufferedReader(raw, HEAD), False
+    return Opened(stream, raw, jumps, meter, tuple(packing))
+
+
+def check_nesting(packing: Sequence[str], limits: Limits) -> None:
+    """
+    Raises:
+        LimitError: more compressions and archives within each other than ``limits`` allow.
+    """
+    if len(packing) > limits.nesting:
+        raise LimitError(f"packed {len(packing)} times: {' in '.join(packing[::-1])}",
+                         "nesting", limits.nesting)  # fmt: skip
 
 
 def encoding_of(head: bytes) -> str:
@@ -187,5 +298,13 @@ def text_of(stream: Any, encoding: str, newline: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding, LOST, newline=newline)
 
 
-DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
-"""What breaking compression raises beside OSError."""
+def damage() -> tuple[type[Exception], ...]:
+    """What broken compressions and archives raise beside OSError and ValueError."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return (
+        EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zstd.ZstdError,
+        tarfile.TarError, zipfile.BadZipFile, NotImplementedError,
+    )  # fmt: skip

@@ -10,16 +10,17 @@ import pyarrow as pa
 
 from delia_ray import miniature
 from delia_ray.artifacts import Folder
+from delia_ray.config import Limits
 from delia_ray.ingest import trees
 from delia_ray.ingest.columns import SAMPLE
 from delia_ray.ingest.containers import read_rows
 from delia_ray.ingest.curate.steps import Curation, Statistics
-from delia_ray.ingest.languages import language_of_file
+from delia_ray.ingest.languages import language_of_file, pair_of_file
 from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.notes import Notes
 from delia_ray.ingest.pool import pool_key
 from delia_ray.ingest.readers import KNOWN, Reader, RowError, candidates
-from delia_ray.ingest.rows import Bad, Numbered, Reading, excerpt
+from delia_ray.ingest.rows import Bad, Damage, Facts, Numbered, Reading, excerpt
 from delia_ray.ingest.spill import Stored, Writer, boundaries
 from delia_ray.records import (
     EXAMPLE,
@@ -58,6 +59,9 @@ class Job:
     container: str = "auto"
     encoding: str = "auto"
     header: bool | None = None
+    quoting: str = "auto"
+    split: str = "train"
+    limits: Limits = field(default_factory=Limits)
     options: Options = field(default_factory=Options)
     aligned: str | None = None
     """URL of the file whose lines translate those of ``url``."""
@@ -75,10 +79,14 @@ class Job:
     def reading(self, name: str) -> Reading:
         """How to open the file of that name."""
         header = self.header
-        if header is None and self.format != "parallel":
+        # A name such as pairs.is-en.tsv says that the columns are texts of two languages.
+        if header is None and self.format != "parallel" and not pair_of_file(name):
             header = True
         names = KNOWN | {name.lower() for name in self.columns.values()}
-        return Reading(name, self.container, self.encoding, header, names)
+        return Reading(
+            name, self.container, self.encoding, header, names, self.quoting,
+            self.split, self.limits,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,10 @@ class Part:
     rejects: pa.Table
     """KIND_REJECT; none of rows that stand after the job's limit."""
     read: int
-    """Rows in the file, good or not."""
+    """Rows in the file, good or not, and places where it is damaged."""
+    damages: pa.Table = field(default_factory=KIND_REJECT.empty_table)
+    """KIND_REJECT; places behind which the file (or a member of it) could not be read."""
+    facts: Facts = field(default_factory=Facts)
     stored: Stored | None = None
     removed: pa.Table = field(default_factory=REMOVED.empty_table)
     leaks: pa.Table = field(default_factory=LEAK.empty_table)
@@ -106,7 +117,7 @@ class _Records(Protocol):
 
     def add(self, row: dict[str, Any]) -> None: ...
 
-    def part(self, rejects: pa.Table, read: int) -> Part: ...
+    def part(self, rejects: pa.Table, read: int, **rest: Any) -> Part: ...
 
 
 def parse_file(job: Job, curation: Curation | None = None) -> Part:
@@ -121,9 +132,9 @@ def parse_file(job: Job, curation: Curation | None = None) -> Part:
     records: _Records = _InMemory(job) if job.store is None else _OnDisk(job, curation)
     layouts = candidates(job.format, job.columns, job.options)
     reader = Reader(layouts, job.columns, job.without, refused)
-    rejects = _Rows(KIND_REJECT)
+    rejects, damages, facts = _Rows(KIND_REJECT), _Rows(KIND_REJECT), Facts()
     read = 0
-    for number, row in _studied(_raw_rows(job), reader):
+    for number, row in _studied(_raw_rows(job, facts), reader):
         read += 1
         if records.full(job.limit):
             continue
@@ -139,11 +150,14 @@ def parse_file(job: Job, curation: Curation | None = None) -> Part:
         except RowError as error:
             text = row.excerpt if isinstance(row, Bad) else excerpt(row)
             reason = str(error).encode("utf-8", "backslashreplace").decode()
-            rejects.add({**origin, "reason": reason, "excerpt": text, "kind": error.reason})
+            bad = damages if isinstance(row, Damage) else rejects
+            bad.add({**origin, "reason": reason, "excerpt": text, "kind": error.reason})
             continue
         record = {"id": content_id(prompt, answer), **origin, "prompt": prompt, "answer": answer}
         records.add({**record, "unsupervised": list(unsupervised) or None})
-    return replace(records.part(rejects.table(), read), notes=reader.notes)
+    return records.part(
+        rejects.table(), read, damages=damages.table(), facts=facts, notes=reader.notes
+    )
 
 
 def _studied(rows: Iterator[Numbered], reader: Reader) -> Iterator[Numbered]:
@@ -170,8 +184,8 @@ class _InMemory:
     def add(self, row: dict[str, Any]) -> None:
         self._rows.add(row if self._job.weight is None else _keyed(row, self._job))
 
-    def part(self, rejects: pa.Table, read: int) -> Part:
-        return Part(self._rows.table(), rejects, read)
+    def part(self, rejects: pa.Table, read: int, **rest: Any) -> Part:
+        return Part(self._rows.table(), rejects, read, **rest)
 
 
 class _OnDisk:
@@ -211,12 +225,12 @@ class _OnDisk:
                 self._leaks.add(row)
         self._writer.write([_keyed(record, self._job) for record in records], signatures)
 
-    def part(self, rejects: pa.Table, read: int) -> Part:
+    def part(self, rejects: pa.Table, read: int, **rest: Any) -> Part:
         self._flush()
         slim, stored = self._writer.close()
         return Part(
-            slim, rejects, read, stored, self._removed.table(), self._leaks.table(),
-            self._statistics,
+            slim, rejects, read, stored=stored, removed=self._removed.table(),
+            leaks=self._leaks.table(), statistics=self._statistics, **rest,
         )  # fmt: skip
 
 
@@ -254,16 +268,16 @@ def _named_languages(job: Job) -> Job:
     return replace(job, format="parallel", options=replace(job.options, parallel=parallel))
 
 
-def _raw_rows(job: Job) -> Iterator[Numbered]:
+def _raw_rows(job: Job, facts: Facts) -> Iterator[Numbered]:
     if job.format == "miniature":
         # Always the same data, whatever the run's seed: it stands in for a fixed file.
         return iter(enumerate(miniature.rows(job.source, job.limit or 0, seed=0), 1))
     if job.aligned is not None:
-        return _aligned_rows(job, job.aligned)
-    return read_rows(job.url, job.reading(job.file))
+        return _aligned_rows(job, job.aligned, facts)
+    return read_rows(job.url, job.reading(job.file), facts)
 
 
-def _aligned_rows(job: Job, aligned: str) -> Iterator[Numbered]:
+def _aligned_rows(job: Job, aligned: str, facts: Facts) -> Iterator[Numbered]:
     reading = replace(job.reading(job.file), container="lines")
     counts = [sum(1 for _ in read_rows(url, reading)) for url in (job.url, aligned)]
     if counts[0] != counts[1]:
@@ -273,7 +287,7 @@ def _aligned_rows(job: Job, aligned: str) -> Iterator[Numbered]:
             yield number, Bad("the two files differ in lines", detail, "")
         return
     parallel = job.options.parallel
-    both = zip(read_rows(job.url, reading), read_rows(aligned, reading), strict=True)
+    both = zip(read_rows(job.url, reading, facts), read_rows(aligned, reading), strict=True)
     for (number, text), (_, translation) in both:
         if isinstance(text, Bad) or isinstance(translation, Bad):
             yield number, text if isinstance(text, Bad) else translation

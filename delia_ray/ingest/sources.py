@@ -9,15 +9,15 @@ from typing import Any, Literal
 from delia_ray import miniature
 from delia_ray.config import RunConfig, Source
 from delia_ray.errors import UserError
-from delia_ray.ingest.files import InputFile, digest_file, find, pair
+from delia_ray.ingest.files import Found, InputFile, digest_file, find, pair
 from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.parse import Job
 from delia_ray.ingest.readers import candidates
 from delia_ray.records import digest
 
 _READING = {
-    "container", "encoding", "header", "split", "parallel", "turns", "control_tokens", "unreadable",
-    "template", "without",
+    "container", "encoding", "header", "quoting", "split", "subset", "parallel", "turns",
+    "control_tokens", "unreadable", "damaged", "limits", "template", "without",
 }  # fmt: skip
 """Settings that enter the fingerprint only where they are set."""
 
@@ -45,11 +45,20 @@ class Feed:
         source = self.source
         if source.format == "miniature":
             return [InputFile(name=source.path, url=f"miniature://{source.path}", local=False)]
-        files = find(source.path, f"{self.setting}.path", source.split)
         if source.parallel.path is None:
-            return files
+            return self._found.files
         others = find(source.parallel.path, f"{self.setting}.parallel.path", source.split)
-        return pair(files, others, self.setting)
+        return pair(self._found.files, others.files, self.setting)
+
+    @property
+    def not_read(self) -> dict[str, str]:
+        """Files of its folder that are not read -> why."""
+        return {} if self.source.format == "miniature" else self._found.not_read
+
+    @cached_property
+    def _found(self) -> Found:
+        source = self.source
+        return find(source.path, f"{self.setting}.path", source.split, source.subset)
 
     def check(self) -> None:
         """
@@ -110,6 +119,9 @@ class Feed:
                 container=source.container,
                 encoding=source.encoding,
                 header=source.header,
+                quoting=source.quoting,
+                split=source.split,
+                limits=source.limits,
                 options=Options(source.turns, source.parallel, source.template),
                 without=tuple(source.without),
                 aligned=file.aligned.url if file.aligned else None,

@@ -1,31 +1,17 @@
-"""Rows of tables: CSV and its kin, parquet, Arrow; and plain lines."""
+"""Rows of tables in text, CSV and its kin; and plain lines."""
 
 import csv
-import io
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from delia_ray.ingest.rows import Bad, Reading, excerpt
+from delia_ray.ingest.dialect import Dialect
+from delia_ray.ingest.json_rows import MARK
+from delia_ray.ingest.languages import pair_of_file
+from delia_ray.ingest.rows import Bad, Facts, LimitError, Reading, excerpt
 
 _LONGEST_RECORD = 4 * 2**20
 """Characters of a record in which a quote must close; an open one would swallow the file."""
-_BATCH = 2048
-
-
-def delimiter_of(text: str) -> str:
-    """The sign that cuts the first record of ``text`` into the most columns; a comma where
-    none does."""
-    return max(",\t;|", key=lambda sign: len(first_record(text, sign)))
-
-
-def first_record(text: str, delimiter: str) -> list[str]:
-    """Cells of the first record."""
-    csv.field_size_limit(2**31 - 1)  # a cell may well hold a long document
-    try:
-        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-    except csv.Error:
-        return []
 
 
 def has_header(cells: list[str], reading: Reading) -> bool:
@@ -54,6 +40,8 @@ class _Lines:
         if self._size > _LONGEST_RECORD:
             raise StopIteration
         line = self._again.popleft() if self._again else next(self._lines)
+        if not self.taken and line[0] == MARK:
+            line = line.lstrip(MARK) or "\n"
         self.taken.append(line)
         self._size += len(line)
         self.number += 1
@@ -68,51 +56,94 @@ class _Lines:
         self.number -= len(self.taken) - 1
 
 
-def delimited(text: Iterator[str], delimiter: str, reading: Reading) -> Iterator[tuple[int, Any]]:
-    """Records of a delimited file. A record whose quotes are wrong costs its first line only.
-
-    Strict, since a quote in the wrong place otherwise moves text between cells unseen.
-    """
+def delimited(
+    text: Iterator[str], dialect: Dialect, reading: Reading, facts: Facts
+) -> Iterator[tuple[int, Any]]:
+    """Records of a delimited file. A record whose quotes are wrong costs its first line only."""
+    csv.field_size_limit(min(2**31 - 1, reading.longest))
     lines = _Lines(text)
-    header: list[str] | None = None
-    number = 0
-    while True:
-        lines.begin()
-        first, fault = lines.number + 1, ""
-        cells: list[str] = []
-        try:
-            cells = next(csv.reader(lines, delimiter=delimiter, strict=True))
-        except StopIteration:
-            if not lines.taken:
+    try:
+        yield from _Records(lines, dialect, reading, facts).rows()
+    finally:
+        facts.lines += lines.number
+
+
+class _Records:
+    """Reads one file."""
+
+    def __init__(self, lines: _Lines, dialect: Dialect, reading: Reading, facts: Facts) -> None:
+        self.lines, self.dialect, self.reading, self.facts = lines, dialect, reading, facts
+        self.header: list[str] | None = None
+        self.first: list[str] | None = None
+        """The header as it was read."""
+
+    def rows(self) -> Iterator[tuple[int, Any]]:
+        number, lines, facts = 0, self.lines, self.facts
+        if self.dialect.sep_line:
+            next(lines)
+            facts.header_lines += 1
+        while True:
+            lines.begin()
+            place = lines.number + 1
+            cells, fault = self._next()
+            if cells is None and not fault:
                 return
-            fault = "a quote is never closed"
+            if fault:
+                number += 1
+                start = excerpt(lines.taken[0].rstrip("\r\n"))
+                yield number, Bad(fault, self._detail(fault, place), start)
+                lines.back_to_second()
+            elif not cells:  # an empty line
+                facts.blank += len(lines.taken)
+            elif cells == self.first or (self.header is None and self._is_header(cells)):
+                facts.header_lines += len(lines.taken)
+            else:
+                number += 1
+                facts.continued += len(lines.taken) - 1
+                yield number, self._row(cells, place)
+
+    def _next(self) -> tuple[list[str] | None, str]:
+        """The cells of the next record, None at the end; or what is wrong with its quotes."""
+        try:
+            return next(self.dialect.reader(self.lines)), ""
+        except StopIteration:
+            return None, "a quote is never closed" if self.lines.taken else ""
         except csv.Error as error:
-            fault = _named(error)
-        if fault:
-            number += 1
-            text_ = excerpt(lines.taken[0].rstrip("\r\n"))
-            yield number, Bad(fault, f"from line {first} on", text_)
-            lines.back_to_second()
-            continue
-        if not cells:  # an empty line
-            continue
-        if header is None:
-            if has_header(cells, reading):
-                header = [cell.strip() for cell in cells]
-                continue
-            header = [str(index) for index in range(len(cells))]
-        number += 1
-        if twice := _twice(header, reading):
-            detail = f"the column {twice!r}"
-            yield number, Bad("a column name comes twice", detail, excerpt(delimiter.join(cells)))
-        elif len(cells) != len(header):
-            detail = f"{len(cells)} instead of {len(header)} on line {first}"
-            yield number, Bad("wrong number of columns", detail, excerpt(delimiter.join(cells)))
-        else:
-            yield number, dict(zip(header, cells, strict=True))
+            return None, _named(error)
+
+    def _detail(self, fault: str, place: int) -> str:
+        if fault == _TOO_LONG:
+            return f"limits.value_mib={self.reading.limits.value_mib}, line {place}"
+        return f"from line {place} on"
+
+    def _is_header(self, cells: list[str]) -> bool:
+        if len(cells) > self.reading.limits.columns:
+            limit = self.reading.limits.columns
+            raise LimitError(f"{len(cells):,} columns", "columns", limit)
+        if has_header(cells, self.reading):
+            self.header = [cell.strip() for cell in cells]
+            self.first, self.facts.header = cells, self.header
+            return True
+        self.header = [str(index) for index in range(len(cells))]
+        pair = pair_of_file(self.reading.name) if len(cells) == 2 else None
+        if pair and self.reading.header is None:
+            self.header = list(pair)
+            self.facts.note(f"no header; columns {' and '.join(pair)} after the file's name")
+        return False
+
+    def _row(self, cells: list[str], place: int) -> Any:
+        header = self.header or []
+        if twice := repeated(header, self.reading):
+            text = excerpt(self.dialect.delimiter.join(cells))
+            return Bad("a column name comes twice", f"the column {twice!r}", text)
+        if len(cells) != len(header):
+            detail = f"{len(cells)} instead of {len(header)} on line {place}"
+            text = excerpt(self.dialect.delimiter.join(cells))
+            return Bad("wrong number of columns", detail, text)
+        return dict(zip(header, cells, strict=True))
 
 
-def _twice(header: list[str], reading: Reading) -> str | None:
+def repeated(header: list[str], reading: Reading) -> str | None:
     """A name that matters and that two columns have, so that nobody can say which is meant."""
     if len(set(header)) == len(header):
         return None
@@ -120,70 +151,22 @@ def _twice(header: list[str], reading: Reading) -> str | None:
     return next((name for name in again if name.lower() in reading.names), None)
 
 
+_TOO_LONG = "a cell is too long"
+
+
 def _named(error: csv.Error) -> str:
     if "unexpected end of data" in str(error):
         return "a quote is never closed"
+    if "field larger" in str(error):
+        return _TOO_LONG
     return "text behind a closing quote" if "expected after" in str(error) else str(error)
 
 
-def plain_lines(text: Iterator[str]) -> Iterator[tuple[int, Any]]:
+def plain_lines(text: Iterator[str], facts: Facts) -> Iterator[tuple[int, Any]]:
     """Each line as ``{"prompt": line}``, empty ones too: they keep two files aligned."""
-    for number, line in enumerate(text, 1):
-        yield number, {"prompt": line.rstrip("\r\n")}
-
-
-def parquet(stream: Any, jumps: bool) -> Iterator[tuple[int, Any]]:
-    """Rows of a parquet file."""
-    import pyarrow as pa
-
-    from delia_ray.tables import open_parquet
-
-    # Parquet is read from its end; compression and some servers cannot jump there.
-    source = stream if jumps else pa.BufferReader(stream.read())
-    yield from _numbered(open_parquet(source).iter_batches(batch_size=_BATCH))
-
-
-def arrow(stream: Any, jumps: bool) -> Iterator[tuple[int, Any]]:
-    """Rows of an Arrow IPC stream (as ``datasets`` saves) or file (also called Feather)."""
-    import pyarrow as pa
-
-    from delia_ray.tables import open_arrow, open_arrow_stream
-
-    if stream.peek(6)[:6] == b"ARROW1":
-        source = stream if jumps else pa.BufferReader(stream.read())
-        file = open_arrow(source)
-        batches = (file.get_batch(i) for i in range(file.num_record_batches))
-    else:
-        batches = iter(open_arrow_stream(stream))
-    yield from _numbered(
-        part.slice(at, _BATCH) for part in batches for at in range(0, part.num_rows, _BATCH)
-    )
-
-
-def _numbered(batches: Iterator[Any]) -> Iterator[tuple[int, Any]]:
     number = 0
-    for batch in batches:
-        for row in _rows(batch):
-            number += 1
-            yield number, row
-
-
-def _rows(batch: Any) -> Iterator[Any]:
     try:
-        # Of a damaged file even lengths may be wrong, and pyarrow would read beyond its memory.
-        batch.validate(full=True)
-        rows = batch.to_pylist()
-    except _CELL:  # a time beyond Python's, text that is not UTF-8
-        for index in range(batch.num_rows):
-            one = batch.slice(index, 1)
-            try:
-                one.validate(full=True)
-                yield one.to_pylist()[0]
-            except _CELL as error:
-                yield Bad("a cell cannot be read", f"{type(error).__name__}: {error}"[:200], "")
-        return
-    yield from rows
-
-
-_CELL = (ValueError, OverflowError)
-"""What pyarrow raises for values; its own errors of validity are ValueErrors."""
+        for number, line in enumerate(text, 1):
+            yield number, {"prompt": line.rstrip("\r\n").removeprefix(MARK)}
+    finally:
+        facts.lines += number

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ class Broken:
 
     data: bytes
     bad: int
-    """Rejects it must give."""
+    """Rejects and damages it must give."""
     good: list[dict[str, Any]] = field(default_factory=lambda: GOOD)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -182,9 +183,10 @@ def test_a_broken_file(kind, tmp_path):
     broken = KINDS[kind]
     part = parse(write(tmp_path, "x", broken.data), **broken.settings)
     assert accepted(part) == [(g["prompt"], g["completion"]) for g in broken.good]
-    assert len(part.rejects) == broken.bad, part.rejects["reason"].to_pylist()
-    assert part.read == len(part.records) + len(part.rejects)
-    for reject in part.rejects.to_pylist():
+    faults = pa.concat_tables([part.rejects, part.damages])
+    assert len(faults) == broken.bad, faults["reason"].to_pylist()
+    assert part.read == len(part.records) + len(faults)
+    for reject in faults.to_pylist():
         assert reject["kind"]
         assert reject["reason"].startswith(reject["kind"])
         assert reject["row"] >= 1
@@ -198,7 +200,8 @@ def test_of_a_cut_off_download_all_that_came_is_kept(pack, tmp_path):
     got = accepted(part)
     assert got == [(row["prompt"], "y") for row in rows[: len(got)]]
     assert len(got) > 5000
-    assert part.rejects["kind"].to_pylist()[-1] == "the file is damaged from here on"
+    assert part.damages["kind"].to_pylist() == ["the file is damaged from here on"]
+    assert not len(part.rejects)
 
 
 def feed_of(tmp_path: Any, **more: Any) -> Feed:

@@ -12,7 +12,7 @@ ROW = jsonl([{"prompt": "hi"}])
 
 
 def names(path):
-    return [file.name for file in find(str(path), "corpus[0].path")]
+    return [file.name for file in find(str(path), "corpus[0].path").files]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_data_set_of_the_hub_is_named_by_its_url(tmp_path, monkeypatch):
 
 
 def test_aligned_files_need_partners(tmp_path):
-    one = find(write(tmp_path, "a.is", b"x"), "corpus[0].path")
+    one = find(write(tmp_path, "a.is", b"x"), "corpus[0].path").files
     assert pair(one, one, "corpus[0]")[0].aligned == one[0]
     with pytest.raises(UserError, match=r"corpus\[0\]\.parallel\.path names 0 files"):
         pair(one, [], "corpus[0]")
@@ -71,7 +71,7 @@ def test_aligned_files_need_partners(tmp_path):
 
 def test_relative_paths_become_absolute(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    [file] = find("sub/d.csv", "downstream.path")
+    [file] = find("sub/d.csv", "downstream.path").files
     assert os.path.isabs(file.url)
     assert file.local
     assert file.name == "d.csv"
@@ -87,7 +87,7 @@ def test_wildcards_in_a_real_name(tmp_path):
     [
         ("no/such.jsonl", "no such file or folder"),
         ("no/*.jsonl", "no file matches"),
-        ("empty", "no file in this folder ends in .jsonl"),
+        ("empty", "no file in this folder can be read by its name; it holds notes.txt"),
         ("nonsense://bucket/x", "cannot be read .*nonsense"),
     ],
 )
@@ -100,7 +100,7 @@ def test_nothing_there(path, message, tmp_path, monkeypatch):
 
 def test_digest_follows_the_content(tmp_path):
     path = write(tmp_path, "x.jsonl", ROW)
-    [file] = find(path, "downstream.path")
+    [file] = find(path, "downstream.path").files
     before = digest_file(file, "downstream.path")
     os.utime(path, ns=(1, 1))
     assert digest_file(file, "downstream.path") == before
@@ -116,7 +116,7 @@ def test_remote_files_have_digests():
 
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/ingest/a.jsonl", ROW)
-    [file] = find("memory://ingest", "corpus[0].path")
+    [file] = find("memory://ingest", "corpus[0].path").files
     assert file.url == "memory:///ingest/a.jsonl"
     assert not file.local
     first = digest_file(file, "corpus[0].path")

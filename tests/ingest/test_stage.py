@@ -226,7 +226,7 @@ def test_a_file_that_goes_away_ends_the_run(base, ray_local, tmp_path, monkeypat
 
     gone = f"{tmp_path}/in/gone.jsonl"
     files = [sources.InputFile("gone.jsonl", gone, True)]
-    monkeypatch.setattr(sources, "find", lambda path, setting, split: files)
+    monkeypatch.setattr(sources, "find", lambda *_: sources.Found(files, {}))
     with pytest.raises(DeliaError, match=r"reading gone\.jsonl failed \(FileNotFoundError"):
         ingest(base, tmp_path / "out")
 
