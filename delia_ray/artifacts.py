@@ -10,14 +10,15 @@ old result stays and is found again when the setting goes back.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,26 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from delia_ray.errors import DeliaError
+from delia_ray.names import leads_out
 from delia_ray.records import schema_of
-from delia_ray.stored import Table, parse_json, reading
+from delia_ray.stored import (
+    Damaged,
+    Table,
+    check_manifest,
+    digest_of,
+    parse_json,
+    reading,
+    sealed,
+    unsealed,
+)
 
 MANIFEST = "manifest.json"
+_UNSEALED = ("checkpoints", "train")
+"""Of a finished stage: folders that serve those who train, have checks of their own, and are no
+part of its result."""
+_LITTLE = 8 * 2**20
+"""Bytes of a remote file up to which it is read once more to see that it is whole."""
 ROW_GROUP = 8192
 """Rows of a table that are read together; later stages share a table out by these."""
 
@@ -38,6 +55,12 @@ class Folder:
     """A folder on any fsspec filesystem; picklable, since it is only a URL."""
 
     url: str
+    root: str = field(default="", compare=False)
+    """The local folder that no link in it may lead out of; empty where nobody minds."""
+    digests: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
+    """Of a finished stage: what its files must be, see `stored.digest_of`."""
+    inside: str = field(default="", compare=False)
+    """Of a folder within such a stage: where in it, with a slash behind."""
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
@@ -45,7 +68,8 @@ class Folder:
         return fs, path.rstrip("/")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url}  # filesystems hold connections, which do not travel
+        own = ("url", "root", "digests", "inside")
+        return {k: self.__dict__[k] for k in own}  # filesystems hold connections: these stay
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -66,14 +90,52 @@ class Folder:
         return "file" in _protocols(self.fs)
 
     def __truediv__(self, name: str) -> "Folder":
-        return Folder(f"{self.url.rstrip('/')}/{name}")
+        if leads_out(name):
+            raise DeliaError(f"{self}: {name!r} is no folder inside it")
+        url = f"{self.url.rstrip('/')}/{name}"
+        return Folder(url, self.root, self.digests, f"{self.inside}{name}/")
+
+    def rooted(self) -> "Folder":
+        """The same, as a place that no link in it may lead out of."""
+        return replace(self, root=self.path if self.is_local else "")
+
+    def finished(self) -> "Folder":
+        """The same; where it is that of a finished stage, what is read from it is held against
+        the digests in its manifest.
+
+        Raises:
+            DeliaError: the manifest is damaged.
+        """
+        manifest = self.manifest()
+        return self if manifest is None else replace(self, digests=manifest["digests"], inside="")
 
     def __str__(self) -> str:
         return self.path if self.is_local else self.url
 
     def file(self, name: str) -> str:
-        """Path of a file within ``fs``."""
+        """Path of a file within ``fs``.
+
+        Raises:
+            DeliaError: it is not inside the folder, or a link leads it out of ``root``.
+        """
+        path = self._place(name)
+        self._stay(path)
+        return path
+
+    def _place(self, name: str) -> str:
+        if leads_out(name):
+            raise DeliaError(f"{self}: {name!r} is no file inside it")
         return f"{self.path}/{name}"
+
+    def _stay(self, path: str) -> None:
+        if not self.root or not self.is_local:
+            return
+        real, root = os.path.realpath(path), os.path.realpath(self.root)
+        if os.path.commonpath([real, root]) != root:
+            raise DeliaError(
+                f"{path} leads to {real}, out of {self.root}: a link stands in its way. Remove the "
+                "link; to keep runs elsewhere, set storage to that place itself"
+            )
 
     def exists(self, name: str = "") -> bool:
         return bool(self.fs.exists(self.file(name) if name else self.path))
@@ -100,26 +162,74 @@ class Folder:
         os.replace(scratch, target)
 
     def read_bytes(self, name: str) -> bytes:
-        return bytes(self.fs.cat_file(self.file(name)))
+        """
+        Raises:
+            DeliaError: it is missing, cannot be read, or is not what the stage left.
+        """
+        with reading(f"{self}/{name}"):
+            data = bytes(self.fs.cat_file(self.file(name)))
+            self._verify(name, data)
+            return data
 
     def write_text(self, name: str, text: str) -> None:
         self.write_bytes(name, text.encode())
 
-    def write_json(self, name: str, value: Any) -> None:
-        self.write_text(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    def write_json(self, name: str, value: Any, seal: bool = True) -> None:
+        """Write JSON; a mapping gets a ``seal`` by which damage shows, unless it is made for
+        others to read."""
+        own = sealed(value) if seal and isinstance(value, Mapping) else value
+        self.write_text(name, json.dumps(own, indent=1, ensure_ascii=False) + "\n")
 
     def read_json(self, name: str) -> Any:
         """
         Raises:
-            DeliaError: it is missing or not JSON.
+            DeliaError: it is missing, not JSON, or not as it was written.
         """
         with reading(f"{self}/{name}"):
-            return parse_json(self.read_bytes(name))
+            return unsealed(parse_json(self.read_bytes(name)))
+
+    def check(self, name: str) -> None:
+        """
+        Raises:
+            DeliaError: the file is missing, or not what the finished stage left.
+        """
+        with reading(f"{self}/{name}"):
+            self._verify(name)
+
+    def _verify(self, name: str, data: bytes | None = None) -> None:
+        """
+        Args:
+            name: of a file.
+            data: its content, where it was read already.
+
+        Raises:
+            Damaged: the file is not what the finished stage left. Large remote ones are not
+                looked at: that would be reading them twice.
+        """
+        own = f"{self.inside}{name}"
+        if self.digests is None or own == MANIFEST or own.split("/")[0] in _UNSEALED:
+            return
+        where, path = f"{self}/{name}", self.file(name)
+        if (wanted := self.digests.get(own)) is None:
+            raise Damaged(where, "the stage did not leave it")
+        if data is not None:
+            found = digest_of(io.BytesIO(data), len(data))
+        elif self.is_local:
+            status = os.stat(path)
+            found = _local_digest(path, status.st_ino, status.st_size, status.st_mtime_ns)
+        elif int(self.fs.size(path)) <= _LITTLE:
+            found = self._digest(path)
+        else:
+            return
+        if found != wanted:
+            raise Damaged(where, "its digest is not the one in the stage's manifest")
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write ``table`` as parquet, atomically."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
+        pq.write_table(
+            table, sink, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True
+        )
         self.write_bytes(name, memoryview(sink.getvalue()))
 
     def write_tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
@@ -131,7 +241,9 @@ class Folder:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         with (
             self.fs.open(scratch, "wb") as stream,
-            pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+            pq.ParquetWriter(
+                stream, schema, compression="zstd", write_page_checksum=True
+            ) as writer,
         ):
             waiting = schema.empty_table()
             for table in tables:
@@ -158,6 +270,7 @@ class Folder:
         where = f"{self}/{name}"
         with contextlib.ExitStack() as stack:
             with reading(where):
+                self._verify(name)
                 stream = stack.enter_context(self.open(name))
             yield Table(stream, where, schema or schema_of(name))
 
@@ -194,7 +307,7 @@ class Folder:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
         shutil.copytree(local, scratch)
-        shutil.rmtree(target, ignore_errors=True)
+        self.remove(name)
         os.replace(scratch, target)
 
     def download(self, name: str) -> str:
@@ -203,18 +316,30 @@ class Folder:
         The thing itself where it is local, else a copy in a temporary folder.
         """
         if self.is_local:
-            return self.file(name)
+            whole = Path(self.file(name))
+            if self.digests is not None and whole.is_dir():
+                for path in sorted(p for p in whole.rglob("*") if not p.is_dir()):
+                    with reading(str(path)):
+                        self._verify(f"{name}/{path.relative_to(whole)}")
+            elif self.digests is not None:
+                self._verify(name)
+            return str(whole)
         copy = tempfile.mkdtemp(prefix="delia-")
         target = f"{copy}/{name.rsplit('/', 1)[-1]}"
         self.fs.get(self.file(name), target, recursive=True)
         return target
 
     def remove(self, name: str) -> None:
-        if not self.exists(name):
-            return
-        path = Path(self.file(name))
         if not self.is_local:
-            self.fs.rm(self.file(name), recursive=True)
+            if self.exists(name):
+                self.fs.rm(self.file(name), recursive=True)
+            return
+        path = Path(self._place(name))
+        self._stay(str(path.parent))
+        if path.is_symlink():  # the link itself, wherever it leads
+            path.unlink()
+        elif not path.exists():
+            return
         elif path.is_dir():  # fsspec asks for the current folder, which a job may have lost
             shutil.rmtree(path)
         else:
@@ -222,12 +347,24 @@ class Folder:
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while the stage that fills this folder is unfinished."""
-        return self.read_json(MANIFEST) if self.exists(MANIFEST) else None
+        if not self.exists(MANIFEST):
+            return None
+        with reading(f"{self}/{MANIFEST}"):
+            return check_manifest(self.read_json(MANIFEST))
 
     def publish(self, manifest: dict[str, Any]) -> None:
         """Mark this folder finished; the last write of a stage."""
-        files = {n: self._describe(n) for n in self.names() if ".tmp-" not in n}
-        self.write_json(MANIFEST, {**manifest, "files": files})
+        names = [n for n in self.names() if ".tmp-" not in n and n != MANIFEST]
+        files = {n: self._describe(n) for n in names}
+        digests = {}
+        for name in (n for n in names if n not in _UNSEALED):
+            for path in sorted(self.fs.find(self.file(name))):
+                digests[path[len(self.path) + 1 :]] = self._digest(path)
+        self.write_json(MANIFEST, {**manifest, "files": files, "digests": digests})
+
+    def _digest(self, path: str) -> str:
+        with self.fs.open(path, "rb") as stream:
+            return digest_of(stream, int(self.fs.size(path)))
 
     def _describe(self, name: str) -> dict[str, Any]:
         """Bytes of a file or folder; of a table its digest too, see ``Stage.needs``."""
@@ -236,6 +373,13 @@ class Folder:
             with self.fs.open(self.file(name), "rb") as stream:
                 described["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
         return described
+
+
+@lru_cache(maxsize=4096)
+def _local_digest(path: str, inode: int, size: int, mtime_ns: int) -> str:
+    """Inode, size and time only say when to read again: a process opens a table many times."""
+    with open(path, "rb") as stream:
+        return digest_of(stream, size)
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

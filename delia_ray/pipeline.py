@@ -7,7 +7,7 @@ number gives resume, caching and provenance.
 import platform
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Protocol
@@ -15,22 +15,26 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from delia_ray import preflight
-from delia_ray.artifacts import Folder, open_storage
+from delia_ray.artifacts import MANIFEST, Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.evaluate.stage import STAGE as EVALUATE
 from delia_ray.finetune.stage import STAGE as FINETUNE
 from delia_ray.ingest.stage import STAGE as INGEST
 from delia_ray.mix.stage import STAGE as MIX
+from delia_ray.names import is_fingerprint
 from delia_ray.records import digest
 from delia_ray.report.stage import STAGE as REPORT
 from delia_ray.stage import Progress, Stage, StageRun, silent
+from delia_ray.stored import Damaged, reading
 from delia_ray.synthesize.plan import foresee
 from delia_ray.synthesize.stage import STAGE as SYNTHESIZE
 
 STAGES: tuple[Stage, ...] = (INGEST, SYNTHESIZE, MIX, FINETUNE, EVALUATE, REPORT)
 PUBLISHED = ("report.html", "results.json")
 """Files of the report that are copied to the run's own folder."""
+_FORMAT = 2
+"""Of manifests; those of before have no digests of all files, so their stages are run again."""
 CURRENT = "stages.json"
 """Stage -> fingerprint of what the run last used; read where no plan can be made any more,
 because the user's own files have moved on."""
@@ -61,26 +65,43 @@ class Plan:
         Raises:
             UserError: a stage that it reads is not finished.
         """
+        return self._place(name).finished()
+
+    def _place(self, name: str) -> Folder:
         return self.run / name / self.fingerprint(name)
 
     def fingerprint(self, name: str) -> str:
         """Digest of a stage's version, settings and inputs; raises like ``folder``."""
         stage = next(s for s in STAGES if s.name == name)
-        return digest([name, stage.version, self.settings[name], self.inputs(stage)])
+        return digest([_FORMAT, name, stage.version, self.settings[name], self.inputs(stage)])
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """What identifies each input: digests of the named tables, or the whole stage."""
         found: dict[str, Any] = {}
         for name, tables in stage.needs.items():
-            manifest = self.folder(name).manifest()
+            manifest = self.manifest(name)
             if manifest is None:
                 raise UserError(
                     f"{self.run}: the stage {name} is not finished with this configuration; "
                     "finish it with `delia run`"
                 )
-            files = manifest["files"]
-            found[name] = {t: files[t]["sha256"] for t in tables} or manifest["fingerprint"]
+            with reading(f"{self._place(name)}/{MANIFEST}"):
+                files = manifest["files"]
+                found[name] = {t: files[t]["sha256"] for t in tables} or manifest["fingerprint"]
         return found
+
+    def manifest(self, name: str) -> dict[str, Any] | None:
+        """The manifest of a stage; None where it is not finished.
+
+        Raises:
+            DeliaError: it is damaged, or another stage's.
+        """
+        place = self._place(name)
+        manifest = place.manifest()
+        own = (name, place.url.rpartition("/")[2])
+        if manifest is not None and (manifest.get("stage"), manifest.get("fingerprint")) != own:
+            raise Damaged(f"{place}/{MANIFEST}", "it is that of another stage or fingerprint")
+        return manifest
 
 
 def plan(config: RunConfig) -> Plan:
@@ -90,7 +111,8 @@ def plan(config: RunConfig) -> Plan:
         UserError: something is missing: a file, a model, a package.
     """
     settings = {stage.name: stage.settings(config) for stage in STAGES}
-    return Plan(config, open_storage(config.storage) / config.name, settings)
+    run = (open_storage(config.storage) / config.name).rooted()
+    return Plan(config, run, settings)
 
 
 def run(
@@ -121,7 +143,7 @@ def run(
     current: dict[str, str] = {}
     checked = False
     for number, stage in enumerate(_up_to(until), start=1):
-        manifest = plans.folder(stage.name).manifest()
+        manifest = plans.manifest(stage.name)
         skipped = manifest is not None
         if manifest is None:
             if not (checked or here):
@@ -186,6 +208,7 @@ def finished(run: Folder) -> tuple[RunConfig, dict[str, Folder]]:
     Raises:
         UserError: ``run`` is not a run's folder.
     """
+    run = run.rooted()
     if not run.exists("config.json"):
         raise UserError(f"{run} is not a run's folder: it has no config.json")
     try:
@@ -197,8 +220,30 @@ def finished(run: Folder) -> tuple[RunConfig, dict[str, Folder]]:
             f"{run} is not a run's folder of this version: in its config.json, {where}: "
             f"{first['msg']}"
         ) from None
-    current = run.read_json(CURRENT) if run.exists(CURRENT) else {}
-    return config, {stage: run / stage / mark for stage, mark in current.items()}
+    return config, {
+        stage: (run / stage / mark).finished() for stage, mark in stages_of(run).items()
+    }
+
+
+def stages_of(run: Folder) -> dict[str, str]:
+    """Stage -> fingerprint of what the run last used; empty where nothing was.
+
+    Raises:
+        DeliaError: the file that says so is damaged.
+    """
+    if not run.exists(CURRENT):
+        return {}
+    found = run.read_json(CURRENT)
+    names = {stage.name for stage in STAGES}
+    if not isinstance(found, dict):
+        raise Damaged(f"{run}/{CURRENT}", f"it holds a {type(found).__name__}", _AGAIN)
+    for stage, mark in found.items():
+        if stage not in names or not is_fingerprint(mark):
+            raise Damaged(f"{run}/{CURRENT}", f"{str(stage)[:50]!r}: {str(mark)[:50]!r}", _AGAIN)
+    return found
+
+
+_AGAIN = "run the same recipe again: it is written anew, and what is done is not done again"
 
 
 def report_again(run: Folder) -> None:
@@ -210,8 +255,11 @@ def report_again(run: Folder) -> None:
     config, folders = finished(run)
     if missing := [name for name in REPORT.needs if name not in folders]:
         raise UserError(f"{run}: unfinished: {', '.join(missing)}; finish it with `delia run`")
-    out = folders.get(REPORT.name, run / REPORT.name / "again")
+    known = folders.get(REPORT.name, run / REPORT.name / "again")
+    manifest, out = known.manifest(), replace(known, digests=None)
     REPORT.run(StageRun(config, run, out, folders))
+    if manifest is not None:
+        out.publish(manifest)
     _publish_report(run, out)
 
 

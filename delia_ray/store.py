@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from delia_ray.artifacts import Folder
-from delia_ray.stored import reading
+from delia_ray.stored import Damaged, reading
 from delia_ray.tables import open_arrow
 
 BATCH = 1024
@@ -57,15 +57,19 @@ class Store:
     """Reads rows of store ``name`` by position; picklable, opens its files where it is used.
 
     Raises:
-        FileNotFoundError: there is no such store, or it is unfinished.
+        DeliaError: there is no such store, or it is unfinished or damaged.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder, self.name = folder, name
         index = folder.read_json(f"{name}.json")
+        if fault := _fault(index):
+            raise Damaged(f"{folder}/{name}.json", fault)
         self.batch: int = index["batch"]
         self.facts: dict[str, Any] = index["facts"]
-        self._ends = list(itertools.accumulate(index["rows"]))
+        self.files: list[int] = index["rows"]
+        """Rows of each file."""
+        self._ends = list(itertools.accumulate(self.files))
         self._readers: dict[int, Any] = {}
         self._batches: OrderedDict[tuple[int, int], list[tuple[str, _Column]]] = OrderedDict()
 
@@ -100,6 +104,8 @@ class Store:
         where = f"{self.folder}/{file_name(self.name, file)}"
         with reading(where):
             batch = self._reader(file).get_batch(number)
+            if len(batch) != min(self.batch, self.files[file] - number * self.batch):
+                raise ValueError(f"{len(batch)} rows, which are not those of the index")
             batch.validate(full=True)  # lengths in a damaged file reach beyond its numbers
             columns = zip(batch.schema.names, map(_Column, batch.columns), strict=True)
             self._batches[key] = list(columns)
@@ -109,7 +115,9 @@ class Store:
 
     def _reader(self, file: int) -> Any:
         if file not in self._readers:
-            path = self.folder.file(file_name(self.name, file))
+            name = file_name(self.name, file)
+            self.folder.check(name)
+            path = self.folder.file(name)
             local = self.folder.is_local
             source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
             self._readers[file] = open_arrow(source)
@@ -137,6 +145,18 @@ class _Column:
         octets = self._values[begin >> 3 : (end + 7) >> 3]
         bits = np.unpackbits(octets, bitorder="little")[begin & 7 : (begin & 7) + end - begin]
         return bits.view(np.bool_)
+
+
+def _fault(index: Any) -> str:
+    """What is wrong with the index of a store; empty where nothing is."""
+    if not isinstance(index, dict) or not {"rows", "batch", "facts"} <= index.keys():
+        return "it is no index of a store"
+    rows, batch = index["rows"], index["batch"]
+    if not isinstance(rows, list) or any(type(n) is not int or n < 0 for n in rows):
+        return f"rows={str(rows)[:50]}"
+    if type(batch) is not int or not 1 <= batch <= 2**20:
+        return f"batch={str(batch)[:50]}"
+    return "" if isinstance(index["facts"], dict) else "facts are no mapping"
 
 
 def file_name(name: str, number: int) -> str:

@@ -6,14 +6,17 @@ their schema. What is not as this program writes it is one kind of error, which 
 """
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from delia_ray import tables
 from delia_ray.errors import DeliaError
+from delia_ray.names import is_fingerprint
+from delia_ray.records import digest
 
 LARGEST_JSON = 256 * 2**20
 """Bytes of a JSON file of ours; none comes near."""
@@ -24,18 +27,19 @@ _FAULTS = (
 """What readers raise for content; pyarrow's own errors of input and output have no number."""
 
 
+_ADVICE = (
+    "remove the folder that it lies in (of a finished stage: the stage's whole folder) and run "
+    "again; it is made anew"
+)
+
+
 class Damaged(DeliaError):
     """A file of a run is not as this program writes it."""
 
-    def __init__(self, where: str, why: object, advice: str = "") -> None:
-        advice = advice or (
-            "remove the folder that it lies in (of a finished stage: the stage's whole folder) and "
-            "run again; it is made anew"
-        )
-        super().__init__(
-            f"{where} is not as it was written ({why}): it was damaged, or changed from outside; "
-            + advice
-        )
+    def __init__(self, where: str, why: object = None, advice: str = "") -> None:
+        # Alone it is the whole text: so errors travel between processes.
+        text = f"{where} is not as it was written ({why}): it was damaged, or changed from outside"
+        super().__init__(where if why is None else f"{text}; {advice or _ADVICE}")
 
 
 class Unreachable(DeliaError, OSError):
@@ -85,6 +89,77 @@ def parse_json(data: bytes) -> Any:
     return json.loads(data)
 
 
+SEAL = "seal"
+"""In JSON of ours: the digest of the rest, by which damage shows."""
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """``value`` with its seal."""
+    return {**value, SEAL: digest(json.loads(json.dumps(value)))}
+
+
+def unsealed(value: Any) -> Any:
+    """``value`` without its seal; what has none is given back as it is.
+
+    Raises:
+        ValueError: the seal is of something else.
+    """
+    if not isinstance(value, dict) or SEAL not in value:
+        return value
+    own = {key: part for key, part in value.items() if key != SEAL}
+    if value[SEAL] != digest(own):
+        raise ValueError("its seal does not fit its content")
+    return own
+
+
+_WHOLE = 64 * 2**20
+_END = 8 * 2**20
+
+
+def digest_of(stream: Any, size: int) -> str:
+    """64 hex digits of a file, read from its beginning; a large one (beyond 64 MiB) enters by
+    its size and its first and last 8 MiB, since hashing models whole would cost minutes."""
+    state = hashlib.sha256()
+    left = size
+    if size > _WHOLE:
+        state.update(f"{size}:".encode() + stream.read(_END))
+        stream.seek(size - _END)
+        left = _END
+    while left > 0 and (data := stream.read(min(left, 2**20))):
+        state.update(data)
+        left -= len(data)
+    return state.hexdigest()
+
+
+_MANIFEST: dict[str, Any] = {
+    "stage": str, "fingerprint": str, "inputs": dict, "counts": dict, "summary": str,
+    "seconds": (int, float), "created": str, "versions": dict, "files": dict, "digests": dict,
+}  # fmt: skip
+"""Key of a manifest -> the type of its value, where it is there."""
+
+
+def check_manifest(value: Any) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: it is not a manifest of this version.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds a {type(value).__name__}")
+    if missing := [key for key in ("files", "digests") if key not in value]:
+        raise ValueError(f"it has no {missing[0]!r}, as those of other versions")
+    for key, kind in _MANIFEST.items():
+        if key in value and (not isinstance(value[key], kind) or isinstance(value[key], bool)):
+            raise ValueError(f"{key} is a {type(value[key]).__name__}")
+    if "fingerprint" in value and not is_fingerprint(value["fingerprint"]):
+        raise ValueError(f"fingerprint={value['fingerprint']!r}")
+    for name, facts in value["files"].items():
+        if not isinstance(facts, dict) or not isinstance(facts.get("bytes"), int):
+            raise ValueError(f"files[{name!r}]={facts!r}")
+    if wrong := [n for n, found in value["digests"].items() if not isinstance(found, str)]:
+        raise ValueError(f"digests[{wrong[0]!r}]={value['digests'][wrong[0]]!r}")
+    return value
+
+
 class Table:
     """A parquet file of ours, open; what comes out of it is validated.
 
@@ -105,6 +180,7 @@ class Table:
             footer = self._file.metadata
             self.groups = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
             """Rows of each row group."""
+            _count(footer)
         if named := tables.extensions(self.schema):
             column, kind = next(iter(named.items()))
             raise Damaged(where, f"the column {column!r} has the extension type {kind!r}")
@@ -153,6 +229,21 @@ class Table:
             if name in found.schema.names and found.column(name).null_count:
                 raise ValueError(f"the column {name!r} has nulls")
         return found
+
+
+def _count(footer: Any) -> None:
+    """
+    Raises:
+        ValueError: the footer's numbers of rows do not agree.
+    """
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    if sum(group.num_rows for group in groups) != footer.num_rows:
+        raise ValueError("its numbers of rows do not agree")
+    for group in groups:
+        for number in range(group.num_columns):
+            column = group.column(number)
+            if "." not in column.path_in_schema and column.num_values != group.num_rows:
+                raise ValueError(f"the rows of {column.path_in_schema!r} do not agree")
 
 
 def mismatch(found: pa.Schema, wanted: pa.Schema) -> str:

@@ -46,7 +46,9 @@ def open_parquet(source: Any) -> pq.ParquetFile:
     # here. (Only the footer's own offsets say where data is; those are of the whole file.)
     alone = end + clean + len(clean).to_bytes(4, "little") + end
     metadata = pq.read_metadata(pa.BufferReader(alone))
-    return pq.ParquetFile(file, metadata=metadata, arrow_extensions_enabled=False)
+    return pq.ParquetFile(
+        file, metadata=metadata, arrow_extensions_enabled=False, page_checksum_verification=True
+    )
 
 
 def open_arrow(source: Any) -> Any:

@@ -285,6 +285,7 @@ def test_an_arm_without_diverse_rows_says_so(tiny, tmp_path) -> None:
     trained = tiny / "finetune" / digest("finetune")
     for name in ("adapter", "merged"):
         (trained / "common").upload(Path((trained / "delia").file(name)), name)
+    trained.publish(trained.manifest() or {})
     done = export(tiny, "common", open_storage(str(tmp_path / "out")))
     text = done.folder.read_bytes("README.md").decode()
     assert "**This arm is a comparison: it saw downstream rows alone.**" in text
@@ -357,6 +358,8 @@ def test_a_base_from_the_hub_keeps_its_commit(copied) -> None:
     settings = json.loads((file / "adapter_config.json").read_text())
     settings["base_model_name_or_path"] = f"/cache/models--owner--chat/snapshots/{commit}"
     (file / "adapter_config.json").write_text(json.dumps(settings))
+    trained = run / "finetune" / digest("finetune")
+    trained.publish(trained.manifest() or {})
     run.write_json("config.json", run.read_json("config.json") | {"model": "owner/chat"})
     done = export(run)
     settings = done.folder.read_json("adapter/adapter_config.json")

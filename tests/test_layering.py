@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "records", "tables", "miniature", "text", "ifeval", "diversity"},
+    {"errors", "names", "records", "tables", "miniature", "text", "ifeval", "diversity"},
     {"stored"},
     {"config", "artifacts", "generation_settings"},
     {"recipe_files"},

@@ -6,7 +6,7 @@ documentation: ``delia show`` prints it.
 """
 
 from delia_ray.config.curate import Curate, Diversity, Leaks, NearDuplicates
-from delia_ray.config.data import Downstream, Limits, Parallel, Settings, Source, Turns
+from delia_ray.config.data import Downstream, Limits, Name, Parallel, Settings, Source, Turns
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
@@ -41,6 +41,7 @@ __all__ = [
     "Lora",
     "Metric",
     "Mix",
+    "Name",
     "NearDuplicates",
     "Parallel",
     "Pods",

@@ -2,9 +2,14 @@
 
 import codecs
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from delia_ray import names
+
+Name = Annotated[str, AfterValidator(names.name)]
+"""What files and folders are named after."""
 
 
 class Settings(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from delia_ray import miniature
-from delia_ray.config.data import Settings, Source
+from delia_ray.config.data import Name, Settings, Source
 from delia_ray.config.engines import Engine, TransformersEngine
 
 MetricName = Literal[
@@ -115,7 +115,7 @@ class Metric(Settings):
 class Suite(Source):
     """Held-out rows with reference answers, and how to score them."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     """Its name in the tables and files."""
     metrics: list[Metric] = Field([Metric(name="exact_match")], min_length=1)
     """The first is the suite's main metric, so not ``length`` or ``repetition``."""
@@ -169,7 +169,7 @@ class Evaluate(Settings):
     """What to ask."""
     base: bool = True
     """Ask the untrained base model too."""
-    systems: dict[str, dict[str, str]] = {}
+    systems: dict[Name, dict[str, str]] = {}
     """Outputs of other systems to score beside the models: system -> suite -> file (or URL) with
     one output a line, or ``.jsonl`` with strings or objects with the key ``output``. With
     ``arms: {}`` and ``base: false`` nothing is trained and nobody is asked."""

@@ -129,6 +129,8 @@ def _explain(error: Any, kind: type[BaseModel]) -> str:
     """One validation error as one line: the key, the value got, what would work."""
     # A tagged union adds the tag to the location ("synthesize", "engine", "vllm", "x").
     path = [str(p) for p in error["loc"]]
+    if path[-1:] == ["[key]"]:  # a name that is wrong, not its value
+        path = path[:-2]
     key = ".".join(p for p in path if p not in ("auto", "vllm", "transformers"))
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, _all_keys(kind), n=1, cutoff=0.6)

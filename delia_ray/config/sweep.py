@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from delia_ray.config.data import Settings
+from delia_ray.config.data import Name, Settings
 from delia_ray.config.finetune import BASELINES, Arm
 from delia_ray.config.tree import Cluster
 
@@ -103,14 +103,14 @@ class Budget(Settings):
 class Sweep(Settings):
     """Many trainings on one synthesis, to find a mix and its settings."""
 
-    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name = "sweep"
     """The folder under ``storage``; all trials live in it and share what they can."""
     storage: str = "runs"
     """Folder or fsspec URL; all nodes must reach it."""
     run: dict[str, Any] | str | list[str] = {}
     """What every trial has in common: settings as in a recipe, or a recipe's path (several
     compose left to right). ``name`` and ``storage`` are the sweep's."""
-    arm: str = "delia"
+    arm: Name = "delia"
     """The arm that is trained: one of ``run.arms``, or a known name."""
     dimensions: dict[str, Dimension] = Field({}, min_length=1)
     """Dotted setting -> its values: ``{mix.ratio: {choice: [0, 32, 67]}, finetune.lr:

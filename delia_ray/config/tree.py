@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from delia_ray.config.curate import Curate
-from delia_ray.config.data import Downstream, Settings, Source
+from delia_ray.config.data import Downstream, Name, Settings, Source
 from delia_ray.config.evaluate import Evaluate
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, named_arms
 from delia_ray.config.kubernetes import Kubernetes
@@ -28,10 +28,14 @@ class Cluster(Settings):
     """Pods, queues and secrets of ``delia k8s render``."""
 
 
+_TAKEN = ("base", "all", "checkpoints", "train", "rewordings")
+"""What arms cannot be called: these stand for something else where files are named after arms."""
+
+
 class RunConfig(Settings):
     """Everything about one run. The defaults are the miniature demo."""
 
-    name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name = "demo"
     """The run's folder under ``storage``."""
     storage: str = "runs"
     """Folder or fsspec URL that runs live in; a cluster's nodes must all reach it."""
@@ -51,7 +55,7 @@ class RunConfig(Settings):
     synthesize: Synthesize = Synthesize()
     mix: Mix = Mix()
     finetune: Finetune = Finetune()
-    arms: dict[str, Arm] = {name: BASELINES[name] for name in ("common", "delia")}
+    arms: dict[Name, Arm] = {name: BASELINES[name] for name in ("common", "delia")}
     """Models to train and compare; ``base`` (untrained) always stands beside them. A mapping
     from a name to its settings, or a list of known ones: common, rewording_only,
     self_sampling_only, replay, mixup, whole_chat, delia. These also stand for settings:
@@ -69,6 +73,11 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _names_fit(self) -> "RunConfig":
         names = [s.name for s in self.evaluate.suites]
+        if taken := [n for n in self.arms if n in _TAKEN]:
+            raise ValueError(
+                f"arms: {taken[0]!r} is the name of something else in the stage's folder; choose "
+                "another"
+            )
         if "mean" in names:
             raise ValueError("evaluate.suites: 'mean' is the summary's name; choose another")
         if len(set(names)) < len(names):

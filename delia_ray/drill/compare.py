@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray.artifacts import Folder
+from delia_ray.pipeline import stages_of
 from delia_ray.records import COMPLETION
 
 ROWS = ("answers", "answers_set_aside", "rewordings", "rewordings_set_aside")
@@ -59,8 +60,7 @@ def result_of(storage: Path, name: str) -> Result:
         FileNotFoundError: a stage is not finished.
     """
     run = storage / name
-    current = json.loads((run / "stages.json").read_text())
-    folder = {stage: run / stage / mark for stage, mark in current.items()}
+    folder = {stage: run / stage / mark for stage, mark in stages_of(Folder(str(run))).items()}
     return Result(
         rows=_rows(folder["synthesize"]),
         order=_digest(sorted(folder["mix"].glob("steps-*"))),
@@ -117,7 +117,7 @@ def _keys(file: Path) -> list[str]:
 
 
 def _scores(folder: Path) -> dict[str, Any]:
-    scores: dict[str, Any] = json.loads((folder / "scores.json").read_text())
+    scores: dict[str, Any] = Folder(str(folder)).read_json("scores.json")
     return scores
 
 

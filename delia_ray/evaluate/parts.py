@@ -6,6 +6,7 @@ from typing import Any
 
 from delia_ray.artifacts import Folder
 from delia_ray.errors import DeliaError
+from delia_ray.stored import Damaged
 
 RETRIES = 2
 """Further tries of a task whose worker died or whose storage did not answer."""
@@ -44,7 +45,7 @@ def run_parts(
     Raises:
         DeliaError: some failed for good; all others are finished and kept first.
     """
-    done = {name: kept.read_json(name) for name in parts if kept.exists(name)}
+    done = {name: _kept(kept, name) for name in parts if kept.exists(name)}
     if here:
         for name, part in parts.items():
             if name not in done:
@@ -86,8 +87,18 @@ def run_parts(
 
 def _keep(work: Callable[..., Any], arguments: tuple[Any, ...], kept: Folder, name: str) -> Any:
     found = work(*arguments)
-    kept.write_json(name, found)
-    return found
+    kept.write_json(name, {_RESULT: found})
+    return _kept(kept, name)  # what another session would see
+
+
+def _kept(kept: Folder, name: str) -> Any:
+    value = kept.read_json(name)
+    if not isinstance(value, dict) or set(value) != {_RESULT}:
+        raise Damaged(f"{kept}/{name}", "it is no kept result")
+    return value[_RESULT]
+
+
+_RESULT = "result"
 
 
 def result(reference: Any, doing: str) -> Any:

@@ -19,6 +19,7 @@ from delia_ray.export import hub
 from delia_ray.export.card import Base, Story, render
 from delia_ray.export.layout import CARD, OWN, UNFINISHED, check_target
 from delia_ray.pipeline import finished, versions
+from delia_ray.stored import reading
 
 _SNAPSHOT = re.compile(r"models--[^/]+/snapshots/([0-9a-f]{40})")
 """Where ``huggingface_hub`` keeps a model, with the commit it is of."""
@@ -76,7 +77,7 @@ def export(
     """
     config, folders = finished(run)
     trained = _trained(run, config, folders, arm, merged)
-    target = to or run / "exports" / arm
+    target = (to or run / "exports" / arm).rooted()
     check_target(target)
     hub.check(repo, private)
     story = Story.of(config, arm, folders)
@@ -87,8 +88,9 @@ def export(
         if trained.exists("adapter"):
             with _local(trained, "adapter") as kept:
                 shutil.copytree(kept, adapter)
-        base = _base(config, adapter, trained.read_json("merged/config.json"))
-        card = render(story, base, merged, repo)
+        with reading(f"{run}"):
+            base = _base(config, adapter, trained.read_json("merged/config.json"))
+            card = render(story, base, merged, repo)
         _begin(target)
         if base.adapter:
             target.upload(adapter, "adapter")

@@ -44,5 +44,6 @@ def model_in(folder: Folder) -> str | None:
             "or give the run's folder"
         )
     # A run has a config.json too.
-    is_model = folder.exists("config.json") and "model_type" in folder.read_json("config.json")
+    config = folder.read_json("config.json") if folder.exists("config.json") else None
+    is_model = isinstance(config, dict) and "model_type" in config
     return str(folder) if is_model else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from delia_ray.errors import DeliaError
 from delia_ray.finetune.job import Job
-from delia_ray.finetune.progress import PROGRESS
+from delia_ray.finetune.progress import told
 from delia_ray.stage import StageRun
 
 _POLL = 1.0
@@ -115,8 +115,8 @@ def _tell(
 ) -> None:
     total, made, said = sum(steps.values()), 0, []
     for arm in running:
-        own = stage.out / arm
-        step = own.read_json(PROGRESS)["step"] if own.exists(PROGRESS) else 0
+        point = told(stage.out / arm)
+        step = int(point["step"]) if point else 0
         made += step - steps[arm]
         said.append(f"{arm} {step}/{steps[arm]}")
     stage.progress(total - waiting + made, total, f"{done} of {arms} done; {', '.join(said)}")

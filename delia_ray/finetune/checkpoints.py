@@ -5,6 +5,7 @@ workers, some seconds later, so a crash right after one would cost the steps sin
 before. Here a checkpoint counts from the moment that its last file is written.
 """
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from safetensors.torch import load, save
 
 from delia_ray.artifacts import Folder
 from delia_ray.finetune.state import State
+from delia_ray.records import METRIC_POINT, conform
+from delia_ray.stored import Damaged, reading
 
 _WHOLE = "whole.json"
 """Written last; without it the others are leftovers of a crash."""
@@ -55,8 +58,13 @@ class Checkpoints:
         own, facts = self.folder / folder_name(arm, step), found[step]
         state: State = {}
         for rank in range(facts["world"]):
-            state |= load(own.read_bytes(_share(rank, facts["world"])))
-        return Checkpoint(step, own.read_json("curve.json"), state)
+            name = _share(rank, facts["world"])
+            with reading(f"{own}/{name}", _ADVICE):
+                data = own.read_bytes(name)
+                if own.read_json(f"{name}.json").get("sha256") != _digest(data):
+                    raise ValueError("its digest is not the one beside it")
+                state |= load(data)
+        return Checkpoint(step, _curve(own, step), state)
 
     def save(
         self, arm: str, step: int, score: float, share: State, curve: list[dict[str, Any]]
@@ -71,8 +79,9 @@ class Checkpoints:
         def write() -> None:
             try:
                 own.write_bytes(_share(rank, world), data)
+                own.write_json(f"{_share(rank, world)}.json", {"sha256": _digest(data)})
                 if rank == 0:
-                    own.write_json("curve.json", kept)
+                    own.write_json("curve.json", {"curve": kept})
             except BaseException as error:  # raised again where the training can see it
                 failed.append(error)
 
@@ -107,13 +116,43 @@ class Checkpoints:
 
     def _whole(self, arm: str) -> dict[int, Mapping[str, Any]]:
         """Facts of each whole checkpoint by step."""
-        names = self.folder.names() if self.folder.exists() else []
-        found = [
-            (self.folder / name).read_json(_WHOLE)
-            for name in names
-            if name.rpartition("-")[0] == arm and (self.folder / name).exists(_WHOLE)
-        ]
-        return {facts["step"]: facts for facts in found if facts["arm"] == arm}
+        found = {}
+        for name in self.folder.names():
+            if name.rpartition("-")[0] != arm or not (self.folder / name).exists(_WHOLE):
+                continue
+            facts = (self.folder / name).read_json(_WHOLE)
+            if fault := _fault(facts, name):
+                raise Damaged(f"{self.folder}/{name}/{_WHOLE}", fault, _ADVICE)
+            found[facts["step"]] = facts
+        return found
+
+
+_ADVICE = "remove the checkpoint's folder; training goes on from the one before, or anew"
+
+
+def _fault(facts: Any, name: str) -> str:
+    """What is wrong with the facts of the checkpoint in folder ``name``; empty for nothing."""
+    if not isinstance(facts, dict) or not {"arm", "step", "score", "world"} <= facts.keys():
+        return "it is not of a checkpoint"
+    step, world, score = facts["step"], facts["world"], facts["score"]
+    if type(step) is not int or folder_name(str(facts["arm"]), step) != name:
+        return f"it is of {str(facts['arm'])[:50]!r}, step {str(step)[:50]}"
+    if type(world) is not int or not 1 <= world <= 100_000:
+        return f"world={str(world)[:50]}"
+    return "" if isinstance(score, int | float) else f"score={str(score)[:50]}"
+
+
+def _curve(own: Folder, step: int) -> list[dict[str, Any]]:
+    with reading(f"{own}/curve.json", _ADVICE):
+        curve = own.read_json("curve.json").get("curve")
+        table = conform(curve, METRIC_POINT)
+        if table["step"].to_pylist() != list(range(1, step + 1)):
+            raise ValueError("its steps are not those before the checkpoint")
+        return list(curve)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def folder_name(arm: str, step: int) -> str:

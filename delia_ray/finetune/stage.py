@@ -1,6 +1,7 @@
 """The stage: one Ray Train run for each arm, one after the other."""
 
 import importlib.util
+import re
 import threading
 from typing import Any
 
@@ -14,10 +15,11 @@ from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
 from delia_ray.finetune.job import Job
-from delia_ray.finetune.progress import PROGRESS, SUMMARY
+from delia_ray.finetune.progress import PROGRESS, SUMMARY, told
 from delia_ray.models import fingerprint, folder_digest, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
 
+_HEX = re.compile("[0-9a-f]{8,64}")
 GROUP = "group.json"
 """Placement group of the workers that train now; a controller that dies leaves it behind."""
 NOT_IN_THE_RESULT = {
@@ -171,7 +173,9 @@ def free_workers(out: Folder) -> bool:
     """
     if not out.exists(GROUP):
         return False
-    runtime.free_group(out.read_json(GROUP)["id"])
+    noted = out.read_json(GROUP)
+    if isinstance(noted, dict) and _HEX.fullmatch(str(noted.get("id"))):
+        runtime.free_group(noted["id"])
     out.remove(GROUP)
     return True
 
@@ -195,7 +199,10 @@ def _watch(stage: StageRun, stop: threading.Event) -> None:
         if not stage.out.exists(PROGRESS):
             stage.progress(0, 1, "starting workers")
             continue
-        point = stage.out.read_json(PROGRESS)
+        if (point := told(stage.out)) is None:
+            continue
+        if point["arm"] not in arms:
+            continue
         done = (arms.index(point["arm"]) + point["step"] / point["steps"]) / len(arms)
         said = (
             f"{point['arm']}: step {point['step']}/{point['steps']}, loss {point['loss']:.3f}, "

@@ -1,6 +1,5 @@
 """The sources of a config: what each is for, its files, and what identifies their content."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,11 +146,7 @@ class Feed:
 
 
 def feeds(config: RunConfig) -> list[Feed]:
-    """Every source of ``config`` in reading order.
-
-    Raises:
-        UserError: a suite's name cannot name a file.
-    """
+    """Every source of ``config`` in reading order."""
     return list(_feeds(config))
 
 
@@ -169,9 +164,4 @@ def _feeds(config: RunConfig) -> Iterator[Feed]:
             labels.add(label)
             yield Feed(group, setting, label, source)
     for suite in config.evaluate.suites:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", suite.name):
-            raise UserError(
-                f"evaluate.suites: the name {suite.name!r} may hold letters, digits, "
-                "'.', '_' and '-' only, since files are named after it"
-            )
         yield Feed("suites", f"evaluate.suites[{suite.name}]", suite.name, suite)

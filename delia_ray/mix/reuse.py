@@ -16,9 +16,10 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.mix.build import STORE
 from delia_ray.models import fingerprint
+from delia_ray.names import is_fingerprint
 from delia_ray.records import digest
 from delia_ray.stage import StageRun
-from delia_ray.store import file_name
+from delia_ray.store import Store, file_name
 
 TABLES = ("sequences.parquet", "untrained.parquet")
 SCORES = "scores.parquet"
@@ -52,18 +53,20 @@ def find(stage: StageRun, key: str | None) -> list[Folder]:
         return []
     found = []
     for name in (stage.run / "mix").names():
-        folder = stage.run / "mix" / name
+        if not is_fingerprint(name):
+            continue
+        folder = (stage.run / "mix" / name).finished()
         manifest = folder.manifest() if folder.url != stage.out.url else None
         if manifest is None or FACTS not in manifest["files"]:
             continue
-        if folder.read_json(FACTS)["key"] == key:
+        if folder.read_json(FACTS).get("key") == key:
             found.append((SCORES not in manifest["files"], name, folder))
     return [folder for *_, folder in sorted(found, key=lambda f: f[:2])]
 
 
 def take_store(source: Folder, out: Folder) -> list[int]:
     """Copy the store and its tables; returns the rows of its files."""
-    rows: list[int] = source.read_json(f"{STORE}.json")["rows"]
+    rows = Store(source, STORE).files
     for number in range(len(rows)):
         _copy(source, out, file_name(STORE, number))
     for name in (*TABLES, f"{STORE}.json"):
@@ -83,6 +86,7 @@ def tell(out: Folder, key: str | None, others: list[Folder]) -> None:
 
 
 def _copy(source: Folder, out: Folder, name: str) -> None:
+    source.check(name)
     if not out.is_local or not source.is_local:
         source.fs.copy(source.file(name), out.file(name))
         return

@@ -11,6 +11,7 @@ from delia_ray.report.page import Found, render
 from delia_ray.report.pool import diversity_table, prefixes
 from delia_ray.report.words import clock, verdict
 from delia_ray.stage import Outcome, Stage, StageRun
+from delia_ray.stored import reading
 
 NEEDS = ("ingest", "synthesize", "mix", "finetune", "evaluate")
 
@@ -27,8 +28,10 @@ def run(stage: StageRun) -> Outcome:
         DeliaError: a stage before this one is unfinished.
     """
     found = gather(stage)
-    stage.out.write_json("results.json", results(found))
-    page = render(found)
+    with reading(f"{stage.run}", _ADVICE):
+        figures = results(found)
+        page = render(found)
+    stage.out.write_json("results.json", figures, seal=False)
     stage.out.write_text("report.html", page)
     judged = verdict(found.scores)
     total = sum(float(m["seconds"]) for m in found.manifests.values())
@@ -36,6 +39,9 @@ def run(stage: StageRun) -> Outcome:
         counts={"bytes": len(page.encode()), "seconds_reported": round(total, 1)},
         summary=f"{judged.headline}; {clock(total)} in all",
     )
+
+
+_ADVICE = "the stage that it belongs to has to be made anew: remove its folder and run again"
 
 
 def gather(stage: StageRun) -> Found:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from delia_ray.config import BASELINES, RunConfig, Settings
+from delia_ray.config import BASELINES, Name, RunConfig, Settings
 
 RECIPE = Path(__file__).parent / "claims.yaml"
 """The study of the miniature."""
@@ -43,7 +43,7 @@ class Task(Settings):
 class Study(Settings):
     """Ratios x seeds, at equal optimizer steps and at equal downstream exposure."""
 
-    name: str = Field("claims", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name = "claims"
     """The folder under ``storage``; all runs of the study live in it and share what they can."""
     storage: str = "runs"
     """Folder or fsspec URL."""
@@ -59,7 +59,7 @@ class Study(Settings):
     """Optimizer steps of equal trainings."""
     exposure: int = Field(128, ge=1)
     """Downstream rows seen in trainings of equal exposure, repetitions counted."""
-    tasks: dict[str, Task] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(min_length=1)
     """What is adapted to."""
 
     @model_validator(mode="after")
@@ -76,7 +76,7 @@ class Study(Settings):
 
     def arm(self, ratio: float) -> str:
         """The arm's name."""
-        return f"ratio_{ratio:g}" if ratio else "common"
+        return f"ratio_{ratio:g}".replace("+", "") if ratio else "common"
 
     def steps_of_exposure(self, task: str, ratio: float) -> int:
         """Optimizer steps after which a training has seen ``exposure`` downstream rows."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from delia_ray import pipeline
 from delia_ray.artifacts import Folder
+from delia_ray.stored import reading
 from delia_ray.study.design import Study
 
 Table = list[list[float]]
@@ -66,7 +67,7 @@ def study_claims(
         date=datetime.now(UTC).date().isoformat(),
     )  # fmt: skip
     for folder in out:
-        folder.write_json("claims.json", done)
+        folder.write_json("claims.json", done, seal=False)
         folder.write_text("claims.html", render(done))
         folder.write_text("claims.md", markdown(done))
     return done
@@ -74,6 +75,11 @@ def study_claims(
 
 def read_run(found: Found, plan: pipeline.Plan) -> None:
     """Add one run to ``found``."""
+    with reading(f"{plan.run}"):
+        _add_run(found, plan)
+
+
+def _add_run(found: Found, plan: pipeline.Plan) -> None:
     evaluated, trained = plan.folder("evaluate"), plan.folder("finetune")
     scores = evaluated.read_json("scores.json")
     for model, suites in _rows(evaluated).items():

@@ -16,7 +16,9 @@ from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.mix.reuse import FACTS
 from delia_ray.mix.stage import RANKINGS
+from delia_ray.names import is_fingerprint
 from delia_ray.records import digest
+from delia_ray.stored import reading
 from delia_ray.sweep.configs import Configs
 from delia_ray.sweep.space import Parameters
 
@@ -86,6 +88,13 @@ def counters(run: Folder) -> dict[str, Any]:
     taken over instead."""
     syntheses = _manifests(run / "synthesize")
     mixes = [(folder, m) for folder, m in _manifests(run / "mix") if FACTS in m["files"]]
+    with reading(f"{run}"):
+        return _counted(syntheses, mixes)
+
+
+def _counted(
+    syntheses: list[tuple[Folder, dict[str, Any]]], mixes: list[tuple[Folder, dict[str, Any]]]
+) -> dict[str, Any]:
     taken = [folder.read_json(FACTS)["taken_from"] is not None for folder, _ in mixes]
     return {
         "syntheses": len(syntheses),
@@ -101,10 +110,12 @@ def counters(run: Folder) -> dict[str, Any]:
 def seconds_per_answer(run: Folder) -> float | None:
     """Of generating, over all syntheses; None where none generated anything."""
     found = [m["counts"] for _, m in _manifests(run / "synthesize")]
-    answers = sum(c["generated"] for c in found)
-    return sum(c["seconds_generating"] for c in found) / answers if answers else None
+    with reading(f"{run / 'synthesize'}"):
+        answers = sum(c["generated"] for c in found)
+        return sum(c["seconds_generating"] for c in found) / answers if answers else None
 
 
 def _manifests(stage: Folder) -> list[tuple[Folder, dict[str, Any]]]:
-    found = [(stage / name, (stage / name).manifest()) for name in stage.names()]
+    names = [name for name in stage.names() if is_fingerprint(name)]
+    found = [((stage / name).finished(), (stage / name).manifest()) for name in names]
     return [(folder, manifest) for folder, manifest in found if manifest is not None]

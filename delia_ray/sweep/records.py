@@ -11,6 +11,8 @@ from typing import Any
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
+from delia_ray.names import is_fingerprint, is_name
+from delia_ray.stored import reading
 
 TRIAL, DONE, STOPPED, FAILED = "trial.json", "done.json", "stopped.json", "failed.json"
 
@@ -64,6 +66,11 @@ def trials_of(run: Folder) -> Folder:
     return run / "trials"
 
 
+def run_of(trial: Folder) -> Folder:
+    """The sweep's folder of a trial's."""
+    return Folder(trial.url.rstrip("/").rsplit("/", 2)[0], trial.root)
+
+
 def plan(
     trials: Folder, key: str, number: int, purpose: str, parameters: dict[str, Any],
     config: RunConfig, parent: str | None = None,
@@ -85,30 +92,73 @@ def family(trials: Folder, keys: Iterable[str]) -> list[str]:
 
 def read(trials: Folder, keys: Iterable[str] | None = None) -> list[Record]:
     """Those of ``keys`` that were noted (all without them), by number."""
-    names = trials.names() if keys is None else list(keys)
+    names = [n for n in trials.names() if is_name(n)] if keys is None else list(keys)
     found = [read_one(trials / name, name) for name in names if (trials / name).exists(TRIAL)]
     return sorted(found, key=lambda r: (r.purpose != "search", r.number, r.key))
 
 
+def checked_config(config: Any) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: it is not a run's settings.
+    """
+    return RunConfig.model_validate(config).model_dump(mode="json")
+
+
+def _point(value: Any) -> Point:
+    point = Point(**value)
+    if type(point.step) is not int or not isinstance(point.scores, dict):
+        raise ValueError(f"step={str(point.step)[:50]}")
+    for own in point.scores.values():
+        for figures in own.values():
+            if not all(isinstance(f, int | float) or f is None for f in figures.values()):
+                raise ValueError(f"scores={str(figures)[:100]}")
+    if not all(isinstance(cost, int | float) for cost in point.costs.values()):
+        raise ValueError(f"costs={str(point.costs)[:100]}")
+    return point
+
+
+def _check_facts(facts: dict[str, Any], steps: Any) -> None:
+    if type(steps) is not int:
+        raise ValueError(f"steps={str(steps)[:50]}")
+    for stage, mark in facts["stages"].items():
+        if not is_fingerprint(mark):
+            raise ValueError(f"stages[{stage[:50]!r}]={str(mark)[:50]!r}")
+
+
 def read_one(folder: Folder, key: str) -> Record:
     """One of them."""
+    with reading(f"{folder}", _ADVICE):
+        return _read_one(folder, key)
+
+
+_ADVICE = "remove the trial's folder and give the same command again; the trial is made anew"
+
+
+def _read_one(folder: Folder, key: str) -> Record:
     own = folder.read_json(TRIAL)
     names = set(folder.names())
     rungs = sorted(n for n in names if n.startswith("rung-"))
-    points = [Point(**folder.read_json(n)) for n in rungs]
+    points = [_point(folder.read_json(n)) for n in rungs]
     points.sort(key=lambda p: p.step)
     facts: dict[str, Any] = {}
     steps, error, state = None, "", "unfinished"
     if DONE in names:
         facts, state = folder.read_json(DONE), "done"
         steps = facts.pop("steps")
-        points.append(Point(**facts.pop("point")))
+        points.append(_point(facts.pop("point")))
+        _check_facts(facts, steps)
     elif STOPPED in names:
         facts, state = folder.read_json(STOPPED), "stopped"
         points = [p for p in points if p.step <= facts["step"]]
     elif FAILED in names:
         error, state = folder.read_json(FAILED)["error"], "failed"
+    parent = own.get("parent")
+    if type(own["number"]) is not int or own["purpose"] not in ("search", "best", "recipe"):
+        raise ValueError(f"number={own['number']!r}, purpose={own['purpose']!r}")
+    if not isinstance(own["parameters"], dict) or not (parent is None or is_name(parent)):
+        raise ValueError(f"parent={str(parent)[:50]!r}, parameters={str(own['parameters'])[:50]}")
     return Record(
-        key, own["number"], own["purpose"], own["parameters"], own["config"], steps, points,
-        state, error, facts, own.get("parent"),
+        key, own["number"], own["purpose"], own["parameters"], checked_config(own["config"]),
+        steps, points, state, str(error), facts, parent,
     )  # fmt: skip

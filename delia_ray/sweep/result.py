@@ -148,7 +148,7 @@ def loss_of(run: Folder, record: Record) -> list[tuple[float, float]]:
     if record.state != "done":
         return []
     arm = next(iter(record.config["arms"]))
-    trained = run / "finetune" / record.facts["stages"]["finetune"] / arm
+    trained = (run / "finetune" / record.facts["stages"]["finetune"]).finished() / arm
     table = trained.read_table("curve.parquet", ["step", "loss"])
     steps, loss = table["step"].to_numpy(), table["loss"].to_numpy()
     bins = np.array_split(np.arange(len(steps)), min(CURVE_POINTS, len(steps)))

@@ -36,7 +36,7 @@ class Told:
 
 def folder_of(sweep: Sweep) -> Folder:
     """The sweep's."""
-    return open_storage(sweep.storage) / sweep.name
+    return (open_storage(sweep.storage) / sweep.name).rooted()
 
 
 def sweep(settings: Sweep, told: Told) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _finish(
         date=datetime.now(UTC).date().isoformat(), versions=pipeline.versions(),
         model=configs.base.model, folder=str(run),
     )  # fmt: skip
-    run.write_json(RESULT, done)
+    run.write_json(RESULT, done, seal=False)
     run.write_text(PAGE, render(done))
     if done["best"]:
         run.write_text(BEST, _headed(done))

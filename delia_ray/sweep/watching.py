@@ -11,7 +11,7 @@ from delia_ray import runtime
 from delia_ray.artifacts import Folder
 from delia_ray.finetune.stage import free_workers
 from delia_ray.stage import Progress
-from delia_ray.sweep.records import TRIAL
+from delia_ray.sweep.records import read_one
 from delia_ray.sweep.trial import KEY, SCORE, STEP
 from delia_ray.sweep.work import stop, training_of
 
@@ -70,7 +70,7 @@ class Watch(Callback):  # type: ignore[misc]
         return known[0] if known else str(trial.config["key"])
 
     def _tell(self, trial: Any, note: str) -> None:
-        number = (self.trials / self._key(trial)).read_json(TRIAL)["number"]
+        number = read_one(self.trials / self._key(trial), self._key(trial)).number
         said = f"{self.over} of {self.total}; trial {number}: {note}"
         self.progress(self.over, self.total, said)
 

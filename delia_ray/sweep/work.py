@@ -15,10 +15,12 @@ from delia_ray import pipeline, runtime
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError
-from delia_ray.sweep.records import DONE, STOPPED, TRIAL, Point, Record, read_one
+from delia_ray.names import is_fingerprint
+from delia_ray.stored import Damaged
+from delia_ray.sweep.records import DONE, STOPPED, Point, Record, read_one, run_of
 
-TRAINING = "training.txt"
-"""In a trial's folder: the URL of its training's."""
+TRAINING = "training.json"
+"""In a trial's folder: the fingerprint of its training."""
 
 
 class Work:
@@ -33,7 +35,7 @@ class Work:
     def __init__(self, folder: Folder, rungs: list[int], rung_rows: int) -> None:
         self.folder, self.rung_rows = folder, rung_rows
         self.record: Record = read_one(folder, folder.url.rstrip("/").rsplit("/", 1)[-1])
-        self.config = RunConfig.model_validate(folder.read_json(TRIAL)["config"])
+        self.config = RunConfig.model_validate(self.record.config)
         self.arm = next(iter(self.config.arms))
         self.alone = self.config.finetune.workers == 1
         self._plans: pipeline.Plan | None = None
@@ -172,12 +174,18 @@ class Work:
 
 def note_training(trial: Folder, out: Folder) -> None:
     """Note where a trial trains, for ``training_of``."""
-    trial.write_text(TRAINING, out.url)
+    trial.write_json(TRAINING, {"finetune": out.url.rstrip("/").rpartition("/")[2]})
 
 
 def training_of(trial: Folder) -> Folder | None:
     """Where a trial's workers train, once they were asked for; None of one that trains alone."""
-    return Folder(trial.read_bytes(TRAINING).decode()) if trial.exists(TRAINING) else None
+    if not trial.exists(TRAINING):
+        return None
+    noted = trial.read_json(TRAINING)
+    if not isinstance(noted, dict) or not is_fingerprint(noted.get("finetune")):
+        raise Damaged(f"{trial}/{TRAINING}", "it names no training", "remove it")
+    mark: str = noted["finetune"]
+    return run_of(trial) / "finetune" / mark
 
 
 def stop(folder: Folder, step: int) -> None:
@@ -194,7 +202,7 @@ def rows_of(run: Folder, record: Record) -> dict[str, list[float]]:
     """
     if record.state != "done":
         raise DeliaError(f"trial {record.key} is {record.state}, so it has no rows")
-    folder = run / "evaluate" / record.facts["stages"]["evaluate"]
+    folder = (run / "evaluate" / record.facts["stages"]["evaluate"]).finished()
     table = folder.read_table("generations.parquet", ["suite", "index", "score"]).sort_by("index")
     rows: dict[str, list[float]] = {}
     for row in table.to_pylist():

@@ -15,6 +15,7 @@ from delia_ray.errors import UserError
 from delia_ray.models import fingerprint, folder_digest, load_tokenizer, locate
 from delia_ray.records import ANSWER, TIMELINE, conform, digest
 from delia_ray.stage import Outcome, Stage, StageRun
+from delia_ray.stored import reading
 from delia_ray.synthesize.cache import Cache
 from delia_ray.synthesize.checks import answer_problem
 from delia_ray.synthesize.generate import Completions, Generator
@@ -337,7 +338,7 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
     if not stage.run.exists(PLAN):
         return {}
     plan = stage.run.read_json(PLAN)
-    if plan["config"] != settings(stage.config) or not live.rows:
+    if not isinstance(plan, dict) or plan.get("config") != settings(stage.config) or not live.rows:
         return {}
     actual = {
         "rows": live.rows,
@@ -346,7 +347,9 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
         "time": span(live.seconds),
         "GPU hours": round(live.gpu_hours(live.seconds), 3),
     }
-    return {name: {"planned": plan["foreseen"][name], "actual": actual[name]} for name in actual}
+    with reading(f"{stage.run}/{PLAN}", "remove it; it is only compared with what came"):
+        foreseen = plan["foreseen"]
+        return {name: {"planned": foreseen[name], "actual": actual[name]} for name in actual}
 
 
 STAGE = Stage(

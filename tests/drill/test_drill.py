@@ -49,6 +49,9 @@ def answer(number: int, text: str = "a") -> dict[str, object]:
             "finish_reason": "stop", "completion_tokens": 1, "reason": None}  # fmt: skip
 
 
+MARK = "0123456789abcdef"
+
+
 def finished(storage: Path, answers: list[dict[str, object]], order: bytes = b"1 2 3") -> Path:
     """A finished run with these answers, as the stages leave it."""
     run = storage / "drill"
@@ -58,15 +61,15 @@ def finished(storage: Path, answers: list[dict[str, object]], order: bytes = b"1
         "rewordings": REWORDING.empty_table(),
         "rewordings_set_aside": REWORDING.empty_table(),
     }
-    for stage in ("synthesize", "mix", "evaluate", "finetune/f/delia/adapter", "ingest"):
-        (run / stage / ("" if "/" in stage else "f")).mkdir(parents=True)
+    for stage in ("synthesize", "mix", "evaluate", f"finetune/{MARK}/delia/adapter", "ingest"):
+        (run / stage / ("" if "/" in stage else MARK)).mkdir(parents=True)
     for name, table in tables.items():
-        pq.write_table(table, run / "synthesize" / "f" / f"{name}.parquet")
-    (run / "mix" / "f" / "steps-delia.arrow").write_bytes(order)
-    (run / "evaluate" / "f" / "scores.json").write_text('{"plain": 0.5}')
-    adapter = run / "finetune" / "f" / "delia" / "adapter" / "adapter_model.safetensors"
+        pq.write_table(table, run / "synthesize" / MARK / f"{name}.parquet")
+    (run / "mix" / MARK / "steps-delia.arrow").write_bytes(order)
+    (run / "evaluate" / MARK / "scores.json").write_text('{"plain": 0.5}')
+    adapter = run / "finetune" / MARK / "delia" / "adapter" / "adapter_model.safetensors"
     adapter.write_bytes(b"weights")
-    (run / "stages.json").write_text(json.dumps(dict.fromkeys(STRIKES, "f")))
+    (run / "stages.json").write_text(json.dumps(dict.fromkeys(STRIKES, MARK)))
     (storage / "cache" / "synthesis" / "m").mkdir(parents=True)
     made = [{"key": a["id"], "text": "", "finish_reason": "stop", "prompt_tokens": 1,
              "completion_tokens": 1, "seconds": 0.0, "error": ""} for a in answers]  # fmt: skip

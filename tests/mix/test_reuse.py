@@ -36,7 +36,7 @@ def inputs(tmp_path: Path) -> Folder:
     (run / "synthesize").write_table("answers.parquet", conform(answers, ANSWER))
     (run / "synthesize").write_table("rewordings.parquet", conform([], REWORDING))
     for stage in STAGE.needs:
-        (run / stage).publish({"fingerprint": stage, "counts": {}})
+        (run / stage).publish({"fingerprint": digest(stage), "counts": {}})
     return run
 
 
@@ -51,7 +51,7 @@ def lay_down(run: Folder, **mix: Any) -> Folder:
     out = run / "mix" / digest([mix, arms])
     needed = {name: run / name for name in STAGE.needs}
     outcome = STAGE.run(StageRun(config, run, out, needed))
-    out.publish({"fingerprint": out.url, "counts": outcome.counts})
+    out.publish({"fingerprint": digest([mix, arms]), "counts": outcome.counts})
     return out
 
 

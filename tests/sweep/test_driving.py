@@ -38,11 +38,11 @@ def test_as_many_trials_run_as_fit_and_never_more(
 
 def test_parts_can_be_done_in_one_process(tmp_path) -> None:
     kept, told = Folder(str(tmp_path)), []
-    kept.write_json("b.json", "kept")
+    kept.write_json("b.json", {"result": "kept"})
     parts = {name: Part(str.upper, (name,), name) for name in ("a.json", "b.json")}
     found = run_parts(parts, kept, told.append, here=True)
     assert found == {"a.json": "A.JSON", "b.json": "kept"}
-    assert kept.read_json("a.json") == "A.JSON"
+    assert kept.read_json("a.json") == {"result": "A.JSON"}
     assert told == [2, 2]
 
 
