@@ -23,6 +23,13 @@ def load_causal(path: str, **options: Any) -> Any:
     return model_class(config_of(path)).from_pretrained(path, generation_config=settings, **options)
 
 
+def decoder_of(model: Any) -> Any:
+    """The text model inside ``model``, which gives the states that its head reads."""
+    found = model.get_decoder()
+    # Some families name themselves (Llama 4, transformers 5.19).
+    return found if found is not model else getattr(model, model.base_model_prefix, model)
+
+
 def config_of(path: str) -> Any:
     """The configuration in model folder ``path``.
 

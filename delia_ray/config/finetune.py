@@ -18,8 +18,11 @@ class Lora(Settings):
     """Scale; the update is multiplied by alpha / r."""
     dropout: float = Field(0.05, ge=0, lt=1)
     """On the adapters' input."""
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    """Layers that get an adapter."""
+    target_modules: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = "auto"
+    """Layers that get an adapter, by the ends of their names. ``auto`` finds the projections of
+    attention (``q_proj``, ``k_proj``, ``v_proj``, ``o_proj`` as in the paper's code, or what they
+    are called in the model's family) and of what stands in its place, never in a vision tower.
+    A name that the model lacks is an error."""
 
 
 class Watch(Settings):

@@ -38,6 +38,7 @@ def varlen(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within the documents of one row; (1, t, heads, d) and no weights.
@@ -47,20 +48,18 @@ def varlen(
         cu_seq_lens_q: (documents + 1,) where each document begins, and the end; None is one.
         sliding_window: how many tokens, its own included, a token sees.
         softcap: of the scores, as in Gemma 2.
-
-    Raises:
-        NotImplementedError: the model's attention has what is not known here (sinks).
+        s_aux: (heads,) scores of sinks, which take a share of the attention and give nothing,
+            as in gpt-oss.
     """
-    if rest.get("s_aux") is not None:
-        raise NotImplementedError("attention with sinks")
-    if query.is_cuda and softcap is None and _kernel() is not None and cu_seq_lens_q is not None:
+    written = softcap is not None or s_aux is not None
+    if query.is_cuda and not written and _kernel() is not None and cu_seq_lens_q is not None:
         return _on_gpu(query, key, value, cu_seq_lens_q, scaling, sliding_window), None
     borders = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
     parts = []
     for begin, end in itertools.pairwise(borders):
         q, k, v = (x[:, :, begin:end] for x in (query, key, value))
-        if softcap is not None:
-            parts.append(_capped(q, k, v, scaling, sliding_window, softcap))
+        if written:
+            parts.append(_written(q, k, v, scaling, sliding_window, softcap, s_aux))
             continue
         band = _band(end - begin, sliding_window, q.device)
         parts.append(
@@ -80,11 +79,16 @@ def _band(length: int, window: int | None, device: torch.device) -> torch.Tensor
     return whole.tril() & whole.triu(1 - window)
 
 
-def _capped(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None,
-    window: int | None, cap: float,
-) -> torch.Tensor:  # fmt: skip
-    """Attention written out, since no kernel caps scores."""
+def _written(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float | None,
+    window: int | None,
+    cap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """Attention written out, since no kernel caps scores or has sinks."""
     several = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(several, 1), value.repeat_interleave(several, 1)
     scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
@@ -92,8 +96,13 @@ def _capped(
     seen = _band(length, window, query.device)
     if seen is None:
         seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    scores = (torch.tanh(scores / cap) * cap).masked_fill(~seen, -torch.inf)
-    return scores.float().softmax(-1).to(value.dtype) @ value
+    if cap is not None:
+        scores = torch.tanh(scores / cap) * cap
+    scores = scores.masked_fill(~seen, -torch.inf).float()
+    if sinks is not None:
+        column = sinks.float().view(1, -1, 1, 1).expand(len(scores), -1, length, 1)
+        scores = torch.cat([scores, column], -1)
+    return scores.softmax(-1)[..., :length].to(value.dtype) @ value
 
 
 def _kernel() -> Any:

@@ -2,9 +2,13 @@
 Train's controller, which only pass it on, import no model code."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
+
+if TYPE_CHECKING:
+    from delia_ray.finetune.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -16,3 +20,5 @@ class Job:
     """The stage's folder."""
     out: Folder
     """Where the arms go."""
+    layout: "Layout | None" = None
+    """How documents are computed; None: looked for where the model is loaded."""

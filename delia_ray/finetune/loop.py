@@ -14,6 +14,7 @@ from delia_ray.finetune.checkpoints import Checkpoints
 from delia_ray.finetune.cost import Cost, memory_gib, peak
 from delia_ray.finetune.engine import dtype, make_engine
 from delia_ray.finetune.job import Job
+from delia_ray.finetune.layout import find_layout
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.profiling import Profiler
@@ -65,22 +66,29 @@ class Training:
         self.settings, config = job.config.finetune, job.config
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         objective, self.snapshots = config.arms[arm].objective, config.arms[arm].snapshots
-        flat = attention(self.settings.attention) in FLAT
+        self.path = locate(config.model)
+        layout = job.layout or find_layout(self.path, self.settings.attention)
+        flat = layout.apart or attention(layout.kernel) in FLAT
         self.steps = Steps(job.mix, arm, flat, whole=objective == "whole_chat")
-        self.path, tokens = locate(config.model), config.downstream.special_tokens
+        tokens = config.downstream.special_tokens
         torch.manual_seed(config.order_seed)  # the adapter's first values, equal on all ranks
         model, self.tokenizer = load_base(
             self.path,
             tokens,
             dtype(self.settings.precision),
-            self.settings.attention,
+            layout.kernel,
             self.settings.quantize,
         )
         how = self.settings.token_init
         initialise_rows(model, self.path, self.tokenizer, tokens, how, config.order_seed)
         self.cost, self.peak = Cost(model), peak()
         self.model = attach(model, self.tokenizer, tokens, self.settings)
-        self.objective = Objective(self.model, mixup=objective == "mixup")
+        self.objective = Objective(
+            self.model,
+            mixup=objective == "mixup",
+            apart=layout.apart,
+            in_step=self.settings.zero == 3 and self.world > 1,
+        )
         passes = self.steps.passes(self.world, self.settings.micro_batch_size)
         last = checkpoints.last(arm)
         self.start, self.curve = (last.step, last.curve) if last else (0, [])

@@ -16,11 +16,12 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
-from transformers import AutoModelForCausalLM
 
+from delia_ray.causal_models import decoder_of, load_causal
 from delia_ray.config import Finetune
 from delia_ray.errors import UserError
 from delia_ray.finetune.attention import attention
+from delia_ray.finetune.lora_layers import find_layers
 from delia_ray.models import load_tokenizer, locate_adapter
 from delia_ray.token_rows import grow, sides, token_ids
 
@@ -34,17 +35,13 @@ def load_base(
     Their rows hold no value of their own until ``initialise_rows``.
     """
     tokenizer = load_tokenizer(path, special_tokens)
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, attn_implementation=attention(kernel),
-        quantization_config=_quantization(quantize, dtype),
-    )  # fmt: skip
+    options = {} if quantize == "none" else {"quantization_config": _quantization(quantize, dtype)}
+    model = load_causal(path, dtype=dtype, attn_implementation=attention(kernel), **options)
     grow(model, tokenizer)
     return model, tokenizer
 
 
 def _quantization(quantize: str, dtype: torch.dtype) -> Any:
-    if quantize == "none":
-        return None
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
@@ -71,7 +68,7 @@ def attach(
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.config.use_cache = False
     if settings.method == "full":
-        return model.requires_grad_(True)
+        return _all_of_the_text_model(model)
     rows = token_ids(tokenizer, special_tokens)
     modules = [model.get_input_embeddings(), model.get_output_embeddings()]
     names = [_name(model, module) for module in modules[: len(sides(model))]]
@@ -79,22 +76,24 @@ def attach(
     if settings.adapter is not None:
         return _go_on(model, settings.adapter, indices)
     lora = settings.lora
-    layers = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
-    if not layers.intersection(lora.target_modules):
-        raise UserError(
-            f"finetune.lora.target_modules={lora.target_modules}: the model has none of these "
-            f"layers; among its linear layers are {sorted(_linear_names(model))}"
-        )
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         use_dora=settings.method == "dora",
-        target_modules=lora.target_modules,
+        target_modules=find_layers(model, lora.target_modules),
         trainable_token_indices=indices,
     )
     return get_peft_model(model, config)
+
+
+def _all_of_the_text_model(model: Any) -> Any:
+    """Vision towers see nothing here, so they stay as they are."""
+    model.requires_grad_(decoder_of(model).config is model.config)
+    for part in (decoder_of(model), model.get_input_embeddings(), model.get_output_embeddings()):
+        part.requires_grad_(True)
+    return model
 
 
 def _go_on(model: Any, adapter: str, indices: dict[str, list[int]] | None) -> Any:
@@ -142,9 +141,3 @@ def _name(model: Any, module: Any) -> str:
     """The module's own name in the model, as PEFT matches it."""
     name: str = next(n for n, m in model.named_modules() if m is module)
     return name.rsplit(".", 1)[-1]
-
-
-def _linear_names(model: Any) -> set[str]:
-    return {
-        n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)
-    }

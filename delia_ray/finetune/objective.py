@@ -4,13 +4,15 @@ Logits are made only where a token counts, and of long vocabularies a few positi
 computed again in the backward pass: they would else be the largest thing in memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 
+from delia_ray.causal_models import decoder_of
 from delia_ray.finetune.batches import IGNORED, Micro
 from delia_ray.finetune.mixup import mixup
 
@@ -27,12 +29,16 @@ class Objective(torch.nn.Module):
     Args:
         model: of transformers, with an adapter of PEFT or without.
         mixup: add the regularisation of SFTMix.
+        apart: compute each document as a row of its own (``layout.Layout``).
+        in_step: ranks have to call the model equally often (ZeRO-3 gathers weights in it).
     """
 
-    def __init__(self, model: Any, mixup: bool = False) -> None:
+    def __init__(
+        self, model: Any, mixup: bool = False, apart: bool = False, in_step: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
-        self.mixup = mixup
+        self.mixup, self.apart, self.in_step = mixup, apart, in_step
         self._plain: bool | None = None  # whether logits are the head's output as it is
 
     def forward(
@@ -62,33 +68,60 @@ class Objective(torch.nn.Module):
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, borders: torch.Tensor | None
     ) -> torch.Tensor:
         """(b, t, d) last hidden states, after the final norm."""
+        if self.apart and borders is not None:
+            return self._states_apart(input_ids, borders)
         # Without a cache: transformers looks for packed documents only where there is none.
         more: dict[str, Any] = {"use_cache": False}
         if borders is not None:
             longest = int(borders.diff().max())
             more |= {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders}
             more |= {"max_length_q": longest, "max_length_k": longest}
-        decoder = self._causal().get_decoder()
+        decoder = decoder_of(self.causal())
         states: torch.Tensor = decoder(
             input_ids=input_ids, position_ids=position_ids, **more
         ).last_hidden_state
         return states
 
+    def _states_apart(self, input_ids: torch.Tensor, borders: torch.Tensor) -> torch.Tensor:
+        """``states`` of one flat row, each document a row of its own. Documents of like length
+        are computed together, padded right, where nothing that comes before can see it."""
+        documents = torch.split(input_ids[0], borders.diff().tolist())
+        groups = alike([len(d) for d in documents])
+        decoder, found = decoder_of(self.causal()), [documents[0].new_empty(0)] * len(documents)
+        for group in groups:
+            rows = pad_sequence([documents[i] for i in group], batch_first=True)
+            states = decoder(input_ids=rows, use_cache=False).last_hidden_state
+            for line, i in enumerate(group):
+                found[i] = states[line, : len(documents[i])]
+        whole = torch.cat(found)[None]
+        for _ in range(self._most(len(groups), input_ids.device) - len(groups)):
+            whole = whole + 0.0 * decoder(input_ids=input_ids[:, :1]).last_hidden_state
+        return whole
+
+    def _most(self, passes: int, device: torch.device) -> int:
+        """Passes of the rank that makes most, where ranks have to keep in step."""
+        if not self.in_step:
+            return passes
+        most = torch.tensor(passes, device=device)
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        return int(most)
+
     def losses(self, states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(n,) cross-entropy of ``target`` (n,) after ``states`` (n, d), in fp32."""
-        rows = max(1, _AT_ONCE // self._causal().config.get_text_config().vocab_size)
+        rows = max(1, _AT_ONCE // self.causal().config.get_text_config().vocab_size)
         if len(states) <= rows:
             return self._losses(states, target)
         parts = zip(torch.split(states, rows), torch.split(target, rows), strict=True)
         return torch.cat([checkpoint(self._losses, *p, use_reentrant=False) for p in parts])
 
     def _losses(self, states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        logits = self._causal().get_output_embeddings()(states).float()
+        logits = self.causal().get_output_embeddings()(states).float()
         if not self._plain:
-            logits = _after_head(logits, self._causal().config.get_text_config())
+            logits = _after_head(logits, self.causal().config.get_text_config())
         return cross_entropy(logits, target, reduction="none")
 
-    def _causal(self) -> Any:
+    def causal(self) -> Any:
+        """The language model, with adapters inside its layers where there are any."""
         inner = getattr(self.model, "get_base_model", None)
         return self.model if inner is None else inner()
 
@@ -103,7 +136,7 @@ class Objective(torch.nn.Module):
         """
         was_training = self.training
         self.eval()  # the same without dropout
-        causal, few = self._causal(), input_ids[:1, :8]
+        causal, few = self.causal(), input_ids[:1, :8]
         own = causal(input_ids=few, use_cache=False).logits.float()
         alone = self.states(few, torch.arange(few.shape[1], device=few.device)[None], None)
         alone = causal.get_output_embeddings()(alone).float()
@@ -124,6 +157,17 @@ def _after_head(logits: torch.Tensor, config: Any) -> torch.Tensor:
     logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Documents in groups in which none is shorter than half the longest."""
+    groups: list[list[int]] = []
+    for at in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if groups and 2 * lengths[at] >= lengths[groups[-1][0]]:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    return groups
 
 
 def run(objective: Any, micro: Micro) -> torch.Tensor:

@@ -29,13 +29,18 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, zero: int) -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     with deepspeed.zero.GatheredParameters(trained, enabled=zero == 3):
         if dist.get_rank() == 0:
-            state = get_peft_model_state_dict(model, save_embedding_layers=False)
-            state = {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-            model.peft_config["default"].save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            write_adapter(model, tokenizer, folder)
     dist.barrier()
+
+
+def write_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
+    """``save_adapter`` of a model that this process has whole."""
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    model.peft_config["default"].save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def merge(path: str, adapter: Path, special_tokens: Mapping[str, str], target: Path) -> None:
@@ -60,10 +65,17 @@ def save_whole(model: Any, tokenizer: Any, target: Path, zero: int, dtype: torch
             if dist.get_rank() == 0:
                 state[name] = parameter.detach().to("cpu", dtype, copy=True)
     if dist.get_rank() == 0:
-        state |= {n: b.detach().cpu() for n, b in model.named_buffers() if n in model.state_dict()}
-        model.save_pretrained(target, state_dict=state)
-        tokenizer.save_pretrained(target)
+        write_whole(model, tokenizer, target, state)
     dist.barrier()
+
+
+def write_whole(
+    model: Any, tokenizer: Any, target: Path, parameters: Mapping[str, torch.Tensor]
+) -> None:
+    """``save_whole`` with its ``parameters`` gathered."""
+    buffers = {n: b.detach().cpu() for n, b in model.named_buffers() if n in model.state_dict()}
+    model.save_pretrained(target, state_dict={**parameters, **buffers})
+    tokenizer.save_pretrained(target)
 
 
 def stored_dtype(path: str) -> torch.dtype:

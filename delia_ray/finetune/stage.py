@@ -3,7 +3,7 @@
 import importlib.util
 import re
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,16 @@ from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import PROGRESS, SUMMARY, told
-from delia_ray.models import fingerprint, folder_digest, locate_adapter
+from delia_ray.generation_settings import read, savable
+from delia_ray.models import fingerprint, folder_digest, locate, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
 
+if TYPE_CHECKING:
+    from delia_ray.finetune.layout import Layout
+
 _HEX = re.compile("[0-9a-f]{8,64}")
+PACKED = "packed"
+"""How rows were computed, where nothing had to be kept from anything."""
 GROUP = "group.json"
 """Placement group of the workers that train now; a controller that dies leaves it behind."""
 NOT_IN_THE_RESULT = {
@@ -68,15 +74,37 @@ def run(stage: StageRun) -> Outcome:
     counts: dict[str, Any] = {
         "workers": own.workers,
         "zero": own.zero,
+        **_how(stage, arms),
         "arms": {arm: _summarise(stage.out / arm) for arm in arms},
     }
     said = " | ".join(
         f"{arm} {c['steps']} steps, loss {c['loss']:.3f}" for arm, c in counts["arms"].items()
     )
-    return Outcome(counts, f"{said}; {own.workers} workers, ZeRO-{own.zero}")
+    apart = "" if counts["rows"] == PACKED else "; rows computed apart"
+    return Outcome(counts, f"{said}; {own.workers} workers, ZeRO-{own.zero}{apart}")
 
 
-STAGE = Stage("finetune", version=2, needs={"mix": ()}, settings=settings, run=run)
+STAGE = Stage("finetune", version=3, needs={"mix": ()}, settings=settings, run=run)
+
+
+def _how(stage: StageRun, arms: list[str]) -> dict[str, Any]:
+    """What was found out about the model, and how it was trained therefore."""
+    layout = _layout(stage.config)
+    found: dict[str, Any] = {"rows": layout.why or PACKED, "attention": layout.kernel}
+    if stage.config.finetune.method != "full":
+        adapter = stage.out / arms[0] / "adapter"
+        layers = adapter.read_json("adapter_config.json")["target_modules"]
+        found["adapted_layers"] = layers if isinstance(layers, str) else sorted(layers)
+    _, left_out = savable(read(locate(stage.config.model)))
+    if left_out:
+        found["left_out_of_generation_config"] = list(left_out.values())
+    return found
+
+
+def _layout(config: RunConfig) -> "Layout":
+    from delia_ray.finetune.layout import find_layout
+
+    return find_layout(locate(config.model), config.finetune.attention)
 
 
 def _missing(stage: StageRun, arm: str) -> bool:
@@ -102,7 +130,8 @@ def _train(stage: StageRun) -> None:
     if own.side_by_side > 1:
         from delia_ray.finetune.alone import train_apart
 
-        train_apart(stage, gpus, [arm for arm in stage.config.arms if _missing(stage, arm)])
+        left = [arm for arm in stage.config.arms if _missing(stage, arm)]
+        train_apart(stage, gpus, left, _layout(stage.config))
     else:
         _train_together(stage, gpus)
 
@@ -115,6 +144,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
     from delia_ray.finetune.rendezvous import FileRendezvous
 
     own = stage.config.finetune
+    job = Job(stage.config, stage.inputs["mix"], stage.out, _layout(stage.config))
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
     private = runtime.private_folder()
     meeting = None if private is None else FileRendezvous(folder=private)
@@ -122,7 +152,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
     def fit() -> None:
         TorchTrainer(
             _worker,
-            train_loop_config={"job": Job(stage.config, stage.inputs["mix"], stage.out)},
+            train_loop_config={"job": job},
             torch_config=meeting,
             scaling_config=ScalingConfig(
                 num_workers=(own.min_workers, own.workers) if own.min_workers else own.workers,
