@@ -27,15 +27,24 @@ def sides(model: Any) -> list[torch.Tensor]:
 def grow(model: Any, tokenizer: Any) -> None:
     """Give the embedding rows for all tokens, where it has not enough spare ones left.
 
-    Rows that it gains hold the mean of the old ones: the same at every load, and never likely.
+    Rows that it gains hold the mean of the old ones: the same at every load, and never likely. So
+    do those of further tables by token that a family has (Gemma's per-layer embeddings).
     """
     old = model.get_input_embeddings().num_embeddings
     if len(tokenizer) <= old:
         return
+    before = {n: m.num_embeddings for n, m in _tables(model).items()}
     model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=PAD_TO, mean_resizing=False)
     with torch.no_grad():
         for side in sides(model):
             side[old:] = side[:old].float().mean(0).to(side.dtype)
+        for name, table in _tables(model).items():
+            rows = before.get(name, table.num_embeddings)
+            table.weight[rows:] = table.weight[:rows].float().mean(0).to(table.weight.dtype)
+
+
+def _tables(model: Any) -> dict[str, torch.nn.Embedding]:
+    return {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Embedding)}
 
 
 def token_ids(tokenizer: Any, special_tokens: Mapping[str, str]) -> list[int]:

@@ -66,8 +66,8 @@ def find_layout(path: str, wanted: str) -> Layout:
         UserError: the kernel computes something else than the model, however rows are laid out.
     """
     config = config_of(path)
-    flash = wanted in ("flash_attention_2", "flash_attention_3")
-    flashes = _takes_flash(config)
+    flash = wanted.startswith("flash_")
+    flashes = _takes_flash(config, wanted if flash else "flash_attention_2")
     if flash and not flashes:
         raise UserError(
             f"finetune.attention={wanted}: the family {config.model_type} cannot be computed by "
@@ -115,10 +115,11 @@ def _others_work(probe: "_Probe", wanted: str) -> bool:
     return any(isinstance(gap, float) and gap <= TOLERANCE for gap in gaps)
 
 
-def _takes_flash(config: Any) -> bool:
+def _takes_flash(config: Any, kernel: str) -> bool:
     found = model_class(config)._model_mapping[type(config)]
     found = found[0] if isinstance(found, (list, tuple)) else found
-    return bool(getattr(found, "_supports_flash_attn", False))
+    only = getattr(found, "_compatible_flash_implementations", None)
+    return bool(getattr(found, "_supports_flash_attn", False)) and (only is None or kernel in only)
 
 
 class _Probe:

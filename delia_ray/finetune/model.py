@@ -27,7 +27,7 @@ from delia_ray.token_rows import grow, sides, token_ids
 
 
 def load_base(
-    path: str, special_tokens: Mapping[str, str], dtype: torch.dtype, kernel: str = "sdpa",
+    path: str, special_tokens: Mapping[str, str], dtype: torch.dtype, kernel: str = "eager",
     quantize: str = "none",
 ) -> tuple[Any, Any]:  # fmt: skip
     """(model, tokenizer) of folder ``path`` with ``special_tokens`` in its vocabulary.

@@ -26,8 +26,16 @@ _WINDOWS = (
 )
 _DEPTHS = ("num_hidden_layers", "depth", "num_layers", "encoder_layers", "n_layers")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size",
-           "ffn_dim", "n_inner", "shared_intermediate_size", "ffn_hidden_size", "block_ff_dim")  # fmt: skip
+_WIDTHS = (
+    "intermediate_size",
+    "moe_intermediate_size",
+    "shared_expert_intermediate_size",
+    "ffn_dim",
+    "n_inner",
+    "shared_intermediate_size",
+    "ffn_hidden_size",
+    "block_ff_dim",
+)
 _SIGNS = ("layer_type", "attention_type", "is_sliding", "sliding_window", "block_type",
           "layer_block_type", "is_moe", "use_rope", "is_hybrid")  # fmt: skip
 """Attributes of a layer or of one of its modules that tell kinds of layers apart."""

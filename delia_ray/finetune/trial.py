@@ -28,6 +28,8 @@ _WEIGHTS = (".safetensors", ".bin", ".pth", ".gguf", ".safetensors.index.json", 
 _LENGTHS = (11, 9, 8)
 """Tokens of the documents that are trained on."""
 _RATE = 0.05
+_SHOWN = 240
+"""Characters of a library's error that are shown."""
 _CLOSE = 1e-3
 """Most that logits may change by when the model is saved, merged and loaded again."""
 
@@ -83,7 +85,7 @@ def try_step(
 class _Failed(Exception):
     def __init__(self, phase: str, problem: Exception | str) -> None:
         said = problem if isinstance(problem, str) else f"{type(problem).__name__}: {problem}"
-        self.phase, self.reason = phase, said.strip().splitlines()[0]
+        self.phase, self.reason = phase, said.strip().splitlines()[0][:_SHOWN]
         super().__init__(phase)
 
 
@@ -116,7 +118,7 @@ def _other_way(
 def _phase(name: str) -> Iterator[None]:
     try:
         yield
-    except UserError:
+    except (UserError, _Failed):
         raise
     except Exception as problem:  # whatever the family's own code raises
         raise _Failed(name, problem) from problem

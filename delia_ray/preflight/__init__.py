@@ -15,6 +15,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.models import fingerprint
+from delia_ray.preflight.families import generation_settings, one_step
 from delia_ray.preflight.positions import longest_rows
 from delia_ray.preflight.problem import Problem
 from delia_ray.preflight.subject import Subject
@@ -26,6 +27,8 @@ Check = Callable[[Subject], Iterable[Problem]]
 
 CHECKS: dict[str, Check] = {
     "longest rows": longest_rows,
+    "generation settings": generation_settings,
+    "one step": one_step,
 }
 """Name -> what is checked before the first stage, in the order of the report."""
 
