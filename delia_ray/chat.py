@@ -3,9 +3,11 @@
 import sys
 
 from delia_ray.artifacts import Folder
+from delia_ray.chats.thoughts import separate
 from delia_ray.config import RunConfig, TransformersEngine
 from delia_ray.engines import Request, make_engine
 from delia_ray.errors import UserError
+from delia_ray.models import thoughts_of
 from delia_ray.records import Message
 
 
@@ -47,6 +49,7 @@ def chat(model: str, title: str, max_tokens: int) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    thoughts = thoughts_of(model)
     generate = make_engine(TransformersEngine(), model).load()
     tty = sys.stdin.isatty()
     print(f"{title}; /new for a new chat, Ctrl-D to leave")
@@ -56,8 +59,11 @@ def chat(model: str, title: str, max_tokens: int) -> None:
             history = []
             continue
         history.append({"role": "user", "content": text})
-        answer = generate([Request("chat", history, max_tokens)])[0].text
+        made = generate([Request("chat", history, max_tokens)])[0].text
+        thought, answer = separate(made, thoughts)
         history.append({"role": "assistant", "content": answer})
+        if thought:
+            print(f"[thought] {thought}")
         print(answer, flush=True)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delia_ray.artifacts import Folder
+from delia_ray.chats.format import adapt, source
+from delia_ray.chats.thoughts import Thoughts, marks_in
 from delia_ray.errors import UserError
 from delia_ray.generation_settings import read
 from delia_ray.miniature import MODEL_PATH
-from delia_ray.records import Message
+from delia_ray.records import Message, digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -129,19 +131,16 @@ def parameter_count(model: str) -> int | None:
 
 
 def load_tokenizer(path: str, new_tokens: Iterable[str] = ()) -> "PreTrainedTokenizerBase":
-    """The tokenizer in folder ``path``, with ``new_tokens`` added as special tokens.
+    """The tokenizer in folder ``path``, its chat template mended (see ``chats.format``), with
+    ``new_tokens`` added as special tokens.
 
     Raises:
         UserError: it has no chat template, so nobody can say what an answer is.
     """
-    from transformers import AddedToken, AutoTokenizer
+    from transformers import AddedToken
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"model={path} has no chat template; choose a chat model, or put a "
-            "chat_template.jinja into its folder"
-        )
+    tokenizer = published_tokenizer(path)
+    adapt(tokenizer)
     known = tokenizer.get_vocab()
     missing = [t for t in new_tokens if t not in known]
     if missing:
@@ -149,6 +148,49 @@ def load_tokenizer(path: str, new_tokens: Iterable[str] = ()) -> "PreTrainedToke
             [AddedToken(t, special=True, normalized=False) for t in missing], special_tokens=True
         )
     return tokenizer
+
+
+def published_tokenizer(path: str) -> "PreTrainedTokenizerBase":
+    """The tokenizer in folder ``path`` as it is.
+
+    Raises:
+        UserError: it has no chat template, so nobody can say what an answer is.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if not source(tokenizer):
+        raise UserError(
+            f"model={path} has no chat template; choose a chat model, or put a "
+            "chat_template.jinja into its folder"
+        )
+    return tokenizer
+
+
+@functools.cache
+def thoughts_of(model: str) -> Thoughts | None:
+    """The marks around the thoughts of ``model``, None where its template knows none; read from
+    its files, since loading the tokenizer takes seconds.
+
+    Raises:
+        UserError: as ``locate``.
+    """
+    folder = Path(locate(model))
+    files = [folder / n for n in ("chat_template.jinja", "tokenizer_config.json")]
+    texts = [file.read_text("utf-8") for file in files if file.exists()]
+    return next((marks for text in texts if (marks := marks_in(text)) is not None), None)
+
+
+@functools.cache
+def prompting(model: str) -> str:
+    """What the prompts of ``model`` depend on beside its files: a digest of its template as it
+    was mended; empty where it is used as it is.
+
+    Raises:
+        UserError: as ``locate`` and ``load_tokenizer``.
+    """
+    tokenizer = published_tokenizer(locate(model))
+    return digest(source(tokenizer), 8) if adapt(tokenizer) else ""
 
 
 def control_tokens(model: str, wanted: Collection[str] = ()) -> list[str]:

@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from delia_ray.chats.thoughts import separate
 from delia_ray.config import Rules
 from delia_ray.records import Message
 from delia_ray.text import repetition
@@ -61,11 +62,13 @@ def with_instruction(
 def answer_problem(
     text: str, finish_reason: str, control_tokens: Collection[str], rules: Rules, query: str = ""
 ) -> str | None:
-    """Why a self-sampled answer to ``query`` cannot be trained on."""
+    """Why a self-sampled answer to ``query`` cannot be trained on; a thought before it does not
+    count."""
     if finish_reason == "error":
         return "engine error"
     if finish_reason == "length":
         return "cut off"
+    text = separate(text)[1]
     said = text.strip()
     if not said:
         return "empty"
@@ -105,6 +108,7 @@ def rewording_problem(
     """
     if problem := answer_problem(text, finish_reason, control_tokens, rules):
         return problem
+    text = separate(text)[1]
     for token, description in special_tokens.items():
         if text.count(token) != original.count(token):
             return "special token lost or repeated"

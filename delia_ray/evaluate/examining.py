@@ -53,6 +53,7 @@ def _examine(path: str, untrained: bool, subject: Subject) -> dict[str, Any]:
     import torch
 
     from delia_ray.causal_models import load_causal
+    from delia_ray.chats.texts import Refused
     from delia_ray.evaluate.probes import probe, retention
     from delia_ray.evaluate.probes.gradients import gradient_angles
     from delia_ray.evaluate.probes.loss import encode, end_ids
@@ -77,10 +78,11 @@ def _examine(path: str, untrained: bool, subject: Subject) -> dict[str, Any]:
     if all(sides.values()):
         ends = end_ids(model, tokenizer)
         rows = {
-            name: [encode(tokenizer, r["prompt"], r["answer"], ends) for r in own]
+            name: [r for r in encode(tokenizer, own, ends) if not isinstance(r, Refused)]
             for name, own in sides.items()
         }
-        found["gradients"] = gradient_angles(model, rows)
+        if all(rows.values()):
+            found["gradients"] = gradient_angles(model, rows)
     return found
 
 

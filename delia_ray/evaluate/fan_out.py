@@ -6,6 +6,7 @@ from typing import Any
 
 from delia_ray import models, runtime
 from delia_ray.artifacts import Folder
+from delia_ray.chats.thoughts import Thoughts
 from delia_ray.config import RunConfig, Suite
 from delia_ray.engines import Completion, Request, resolve
 from delia_ray.evaluate.answering import Share, Took, answer, cut, lanes
@@ -136,7 +137,8 @@ def score_all(
 ) -> tuple[dict[str, dict[str, SuiteScore]], dict[str, dict[str, Any]]]:
     """Scores, and robustness where there are phrasings, by suite and model: a light task each."""
     config, evaluate = stage.config, stage.config.evaluate
-    how = (evaluate.resamples, evaluate.confidence, config.seed)
+    thoughts = models.thoughts_of(config.model)
+    how = (evaluate.resamples, evaluate.confidence, config.seed, thoughts)
     parts = {}
     for suite in evaluate.suites:
         examples = rows[suite.name]
@@ -170,24 +172,24 @@ def score_all(
 
 def _score(
     suite: Suite, answers: list[Completion], examples: list[dict[str, Any]],
-    resamples: int, confidence: float, seed: int,
+    resamples: int, confidence: float, seed: int, thoughts: Thoughts | None,
 ) -> dict[str, Any]:  # fmt: skip
     return asdict(
         score_suite(
             suite, [c.text for c in answers], [r["answer"] for r in examples],
             [c.finish_reason == "error" for c in answers], prompts=[r["prompt"] for r in examples],
-            resamples=resamples, confidence=confidence, seed=seed,
+            resamples=resamples, confidence=confidence, seed=seed, thoughts=thoughts,
         )
     )  # fmt: skip
 
 
 def _score_phrasings(
     suite: Suite, asked: Phrasings, said: list[Completion], examples: list[dict[str, Any]],
-    resamples: int, confidence: float, seed: int,
+    resamples: int, confidence: float, seed: int, thoughts: Thoughts | None,
 ) -> dict[str, Any] | None:  # fmt: skip
     scores = phrasing_scores(
         suite, asked, [r["answer"] for r in examples], [c.text for c in said],
-        [c.finish_reason == "error" for c in said],
+        [c.finish_reason == "error" for c in said], thoughts,
     )  # fmt: skip
     found = robustness(
         suite.name, scores, resamples=resamples, confidence=confidence, seed=seed,

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from delia_ray import miniature
+from delia_ray.chats.thoughts import Thoughts, separate
 from delia_ray.config import RunConfig, Suite
 from delia_ray.engines import Completion, Request
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics import BatchMetric, make_metric
 from delia_ray.evaluate.scoring import score_suite
+from delia_ray.models import thoughts_of
 from delia_ray.records import Message, digest
 from delia_ray.rewording import reword, rewording_problem, split_instruction, with_instruction
 
@@ -115,12 +117,14 @@ def phrasing_scores(
     references: Sequence[str],
     outputs: Sequence[str],
     failed: Sequence[bool],
+    thoughts: Thoughts | None = None,
 ) -> list[dict[int, float]]:
     """The main metric of one arm for each row and phrasing, as ``robustness`` takes it.
 
     Args:
         references: of the rows.
         outputs, failed: of ``asked.cells()``, in this order; a failed one counts as wrong.
+        thoughts: see ``scoring.score_suite``.
     """
     cells = asked.cells()
     scored = score_suite(
@@ -129,6 +133,7 @@ def phrasing_scores(
         [references[row] for row, _ in cells],
         failed,
         prompts=[asked.prompts[row][number] for row, number in cells],
+        thoughts=thoughts,
         resamples=1, confidence=0.5, seed=0,  # its interval is not used
     )  # fmt: skip
     if scored.rows is None:
@@ -151,6 +156,7 @@ class ModelWordings:
     ) -> None:
         """``control``: tokens that no wording may hold (``models.control_tokens``)."""
         self.suite, self.rows, self.control = suite, rows, control
+        self.thoughts = thoughts_of(config.model)
         self.seed, self.tokens = config.seed, config.downstream.special_tokens
         self.reword, self.rules = config.synthesize.reword, config.synthesize.rules
         self.instructions = list(dict.fromkeys(map(self._instruction, rows)))
@@ -183,7 +189,7 @@ class ModelWordings:
             kept = wordings.setdefault(instruction, [])
             for variant in range(1, self.suite.phrasings + 1):
                 made = done[self._key(number, variant)]
-                text = made.text.strip()
+                text = separate(made.text, self.thoughts)[1].strip()
                 # What fits the instruction may still give one row's answer away.
                 problem = self._problem(text, made.finish_reason, instruction, "", kept)
                 if problem is None:

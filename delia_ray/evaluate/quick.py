@@ -9,6 +9,7 @@ from delia_ray.evaluate.answering import Share, answer
 from delia_ray.evaluate.asking import key_of
 from delia_ray.evaluate.fan_out import CHUNK
 from delia_ray.evaluate.scoring import assemble, score_suite
+from delia_ray.models import thoughts_of
 from delia_ray.records import COMPLETION
 
 
@@ -52,6 +53,7 @@ def quick_scores(
                 suite, [m["text"] for m in mine], [r["answer"] for r in own],
                 [m["finish_reason"] == "error" for m in mine], prompts=[r["prompt"] for r in own],
                 resamples=evaluate.resamples, confidence=evaluate.confidence, seed=config.seed,
+                thoughts=thoughts_of(config.model),
             )
         }  # fmt: skip
     only = config.model_copy(

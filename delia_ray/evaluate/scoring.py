@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from delia_ray.chats.thoughts import Thoughts, separate
 from delia_ray.config import Metric, RunConfig, Suite
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics import METRICS, BatchMetric, CorpusMetric, make_metric
@@ -90,16 +91,21 @@ def score_suite(
     confidence: float,
     seed: int,
     prompts: Sequence[Sequence[Message]] | None = None,
+    thoughts: Thoughts | None = None,
 ) -> SuiteScore:
     """Every metric of ``suite`` on one arm's outputs; a failed generation counts as wrong.
 
     Args:
         prompts: of the rows, for metrics that see the source text.
+        thoughts: marks of the model's thoughts, which are scored neither in outputs nor in
+            references.
     """
     metrics: dict[str, Figures] = {}
     signatures: dict[str, str] = {}
     main: list[float] | None = None
-    said = ["" if bad else out for out, bad in zip(outputs, failed, strict=True)]
+    answers = [separate(out, thoughts)[1] for out in outputs]
+    said = ["" if bad else out for out, bad in zip(answers, failed, strict=True)]
+    references = [separate(reference, thoughts)[1] for reference in references]
     for place, (label, settings) in enumerate(zip(labels(suite), suite.metrics, strict=True)):
         metric = make_metric(settings)
         if isinstance(metric, BatchMetric):

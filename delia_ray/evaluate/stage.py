@@ -93,7 +93,7 @@ def run(stage: StageRun) -> Outcome:
 
 STAGE = Stage(
     name="evaluate",
-    version=2,
+    version=3,
     needs={"ingest": (), "synthesize": ("held_out.parquet",), "finetune": ()},
     settings=settings,
     run=run,

@@ -19,9 +19,8 @@ import pyarrow.compute as pc
 
 from delia_ray import runtime
 from delia_ray.artifacts import Folder
-from delia_ray.errors import UserError
+from delia_ray.chats.texts import Refused
 from delia_ray.mix.mosaic import mosaic
-from delia_ray.mix.texts import Refused
 from delia_ray.mix.tokenize import Encoded, encode, split
 from delia_ray.models import end_ids, load_tokenizer, locate
 from delia_ray.records import SEQUENCE, TOKENS, UNTRAINED, conform
@@ -130,8 +129,6 @@ class Built:
     """SEQUENCE, in the order of the file."""
     untrained: pa.Table
     """UNTRAINED."""
-    error: str = ""
-    """Why nothing can be trained with this template; empty where all is well."""
 
 
 @contextlib.contextmanager
@@ -156,12 +153,9 @@ def build(job: Job, part: int) -> Built:
     unanswered: list[dict[str, Any]] = []
     for row in job.read(part):
         (unanswered if row["answer"] is None else rows).append(row)
-    try:
-        encoded = encode(
-            tokenizer, [(r.pop("prompt"), r.pop("answer")) for r in rows], end_ids(path), job.turns
-        )
-    except UserError as error:
-        return Built(part, conform([], SEQUENCE), conform([], UNTRAINED), str(error))
+    encoded = encode(
+        tokenizer, [(r.pop("prompt"), r.pop("answer")) for r in rows], end_ids(path), job.turns
+    )
     kept: list[Encoded] = []
     sequences: list[dict[str, Any]] = []
     untrained = [_untrained(row, 0, NO_REFERENCE) for row in unanswered]
@@ -190,7 +184,7 @@ def build_all(job: Job) -> Iterator[Built]:
     """Every part, as they are done."""
     for part, table in run_parts(job, functools.partial(_build_table, job=job)):
         row = table.to_pylist()[0]
-        yield Built(part, _unpack(row["sequences"]), _unpack(row["untrained"]), row["error"])
+        yield Built(part, _unpack(row["sequences"]), _unpack(row["untrained"]))
 
 
 def run_parts(
@@ -227,7 +221,6 @@ def _build_table(part: int, job: Job) -> pa.Table:
         {
             "sequences": [_pack(built.sequences)],
             "untrained": [_pack(built.untrained)],
-            "error": [built.error],
         }
     )
 

@@ -38,8 +38,13 @@ def store_key(stage: StageRun, needs: Mapping[str, tuple[str, ...]]) -> str | No
     return digest([inputs, _settings(stage.config)])
 
 
+VERSION = 2
+"""Raised when the same rows make other sequences."""
+
+
 def _settings(config: RunConfig) -> dict[str, Any]:
     return {
+        "version": VERSION,
         "mix": config.mix.model_dump(include={"max_length", "overlong", "turns", "mosaic"}),
         "reference": config.uses_reference(),
         "special_tokens": list(config.downstream.special_tokens),

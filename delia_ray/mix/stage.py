@@ -11,6 +11,7 @@ import pyarrow as pa
 from delia_ray import runtime
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
+from delia_ray.mix.advice import nothing_to_train
 from delia_ray.mix.build import STORE, Job, build_all
 from delia_ray.mix.count import Counted, asked
 from delia_ray.mix.draws import Ints
@@ -68,10 +69,7 @@ def run(stage: StageRun) -> Outcome:
     tell(stage.out, key, others)
     index = Index(sequences, _weights(config))
     if not index.rows:
-        raise UserError(
-            f"no downstream row can be trained on: {_reasons(untrained)}; "
-            f"raise mix.max_length={config.mix.max_length}"
-        )
+        raise UserError(nothing_to_train(_reasons(untrained), config.mix.max_length))
     if config.mix.strategy in RANKINGS:
         scored = [folder for folder in others if folder.exists(SCORES)]
         if scored:
@@ -101,7 +99,7 @@ NEEDS = {
     "ingest": ("downstream.parquet", "corpus.parquet"),
     "synthesize": ("answers.parquet", "rewordings.parquet"),
 }
-STAGE = Stage("mix", version=2, needs=NEEDS, settings=settings, run=run)
+STAGE = Stage("mix", version=3, needs=NEEDS, settings=settings, run=run)
 
 
 def _weights(config: RunConfig) -> dict[str, float]:
@@ -125,8 +123,6 @@ def _tokenise(stage: StageRun, job: Job) -> tuple[pa.Table, pa.Table, list[int]]
         runtime.connect(config)
     done = {}
     for built in build_all(job):
-        if built.error:
-            raise UserError(built.error)
         if config.mix.overlong == "error":
             _refuse_overlong(built.untrained, config.mix.max_length)
         done[built.part] = built

@@ -92,7 +92,7 @@ def _told(problems: list[Problem]) -> str:
     return "\n       ".join([f"{len(problems)} things make this recipe impossible:", *lines])
 
 
-_NO_MATTER = {
+_NO_MATTER: Any = {
     "name": True, "storage": True, "seed": True, "training_seed": True, "corpus": True,
     "curate": True, "cluster": True,
     "finetune": {"lr", "schedule", "phases", "warmup_steps", "weight_decay", "steps", "watch",

@@ -3,9 +3,16 @@
 import json
 from typing import Any
 
+from delia_ray.chats.thoughts import separate
 from delia_ray.config import RunConfig, Sampling
 from delia_ray.engines import Request, resolve
-from delia_ray.models import control_tokens, fingerprint, folder_digest
+from delia_ray.models import (
+    control_tokens,
+    fingerprint,
+    folder_digest,
+    prompting,
+    thoughts_of,
+)
 from delia_ray.records import Message, digest
 
 
@@ -20,7 +27,9 @@ class Asker:
         engine = resolve(self.config.engine)
         self.engine = engine.type
         self.adapters = {a: folder_digest(a) for a in getattr(engine, "adapters", [])}
-        self.fingerprint = fingerprint(self.model)
+        # A mended template asks otherwise than one that is used as it is.
+        self.fingerprint = fingerprint(self.model) + prompting(self.model)
+        self.thoughts = thoughts_of(self.model)
         system = self.config.queries.system
         self.opening: list[Message] = [{"role": "system", "content": system}] if system else []
         # The declared tokens are wanted in an answer; these are not.
@@ -34,6 +43,10 @@ class Asker:
             at = int(digest(["adapter", self.seed, *identity]), 16) % len(self.adapters)
             adapter = list(self.adapters)[at]
         return self._request(chat, self.config.sampling, identity, adapter=adapter)
+
+    def said(self, text: str) -> str:
+        """The answer in what was generated, without the thought before it."""
+        return separate(text, self.thoughts)[1].strip()
 
     def rewording(self, chat: list[Message], identity: list[Any]) -> Request:
         """One rewording of an instruction."""

@@ -56,7 +56,8 @@ class Rewordings:
                 mine: list[str] = []
                 for variant in range(1, self.config.per_row + 1):
                     made = completions[at * self.config.per_row + variant - 1]
-                    text, register = made["text"].strip(), self._register(at, variant)
+                    text = self.ask.said(made["text"])
+                    register = self._register(at, variant)
                     reason = self._problem(at, text, made["finish_reason"], instruction, mine)
                     if reason is None and text in pool:
                         reason = "another row of the task has it"

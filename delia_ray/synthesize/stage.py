@@ -236,9 +236,9 @@ class Synthesis:
     def _answer(
         self, query: Query, sample: int, made: dict[str, Any], said: set[str]
     ) -> dict[str, Any]:
-        text = made["text"].strip()
+        text = self.ask.said(made["text"])
         reason = answer_problem(
-            made["text"], made["finish_reason"], self.ask.control, self.config.rules,
+            text, made["finish_reason"], self.ask.control, self.config.rules,
             query["prompt"][-1]["content"],
         )  # fmt: skip
         if reason is None and text in said:
@@ -354,7 +354,7 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
 
 STAGE = Stage(
     "synthesize",
-    version=3,
+    version=4,
     needs={"ingest": ("downstream.parquet", "corpus.parquet")},
     settings=settings,
     run=run,

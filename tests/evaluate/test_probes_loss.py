@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from delia_ray.errors import UserError
+from delia_ray.chats.texts import DIFFERS, NO_END, Refused
 from delia_ray.evaluate.probes import retention
 from delia_ray.evaluate.probes.batches import Row
 from delia_ray.evaluate.probes.forgetting import Change, forgetting
@@ -52,7 +52,7 @@ def chats(part: str, n: int) -> list[dict[str, Any]]:
 def encoded(part: str, n: int) -> list[Row]:
     model, tokenizer = miniature()
     ends = end_ids(model, tokenizer)
-    return [encode(tokenizer, r["prompt"], r["answer"], ends) for r in chats(part, n)]
+    return encode(tokenizer, chats(part, n), ends)
 
 
 def own_loss(row: Row) -> torch.Tensor:
@@ -73,17 +73,14 @@ def test_the_tokens_that_count_are_those_of_training() -> None:
     own = [*chats("corpus", 20), *chats("lessons", 20)]  # some of two turns
     assert any(len(r["prompt"]) > 1 for r in own)
     theirs = encode_for_training(tokenizer, [(r["prompt"], r["answer"]) for r in own], ends)
-    for row, other in zip(own, theirs, strict=True):
-        found = encode(tokenizer, row["prompt"], row["answer"], ends)
+    for found, other in zip(encode(tokenizer, own, ends), theirs, strict=True):
         assert list(found.ids) == other.ids
         assert list(found.supervised) == other.supervised.tolist()
 
 
 def test_a_template_that_writes_no_end_is_refused() -> None:
     _, tokenizer = miniature()
-    row = chats("plain", 1)[0]
-    with pytest.raises(UserError, match="no end token"):
-        encode(tokenizer, row["prompt"], row["answer"], [999_999])
+    assert encode(tokenizer, chats("plain", 1), [999_999]) == [Refused(NO_END)]
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused() -> None:
@@ -92,9 +89,10 @@ def test_a_template_that_rewrites_the_prompt_is_refused() -> None:
         "{{ messages | length }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>"
         "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
-    row = chats("plain", 1)[0]
-    with pytest.raises(UserError, match="an answered prompt otherwise"):
-        encode(tokenizer, row["prompt"], row["answer"], end_ids(miniature()[0], tokenizer))
+    model, own = miniature()[0], chats("plain", 2)
+    assert encode(tokenizer, own, end_ids(model, tokenizer)) == [Refused(DIFFERS)] * 2
+    found = retention(model, tokenizer, own)
+    assert (found["rows"], found["left_out"]) == ([], 2)
 
 
 def test_retention_is_the_models_own_loss(monkeypatch) -> None:
@@ -121,7 +119,7 @@ def test_the_model_knows_its_world_and_not_the_corpus_foreign_voice() -> None:
 
 def test_edges_of_the_loss() -> None:
     assert retention(*miniature(), []) == {
-        "loss": None, "rows": [], "supervised_tokens": [], "sources": {},
+        "loss": None, "rows": [], "supervised_tokens": [], "sources": {}, "left_out": 0,
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"rows \[1\] have no supervised token"):
         # Of the second only the first token is supervised, and nothing stands before it.

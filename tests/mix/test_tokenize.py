@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from delia_ray.chats.texts import DIFFERS, MARKERS, NO_END, REWRITES, Refused
 from delia_ray.errors import UserError
-from delia_ray.mix.texts import Refused
 from delia_ray.mix.tokenize import Encoded, encode, split
 from delia_ray.models import end_ids, load_tokenizer
 from tests.mix.templates import CHATML_MARKED, STYLES, make_tokenizer
@@ -68,7 +68,7 @@ def test_masks_of_the_public_styles(style: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_many_chats_are_as_one_by_one(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delia_ray.mix.tokenize._BATCH", 20)
+    monkeypatch.setattr("delia_ray.chats.encode._BATCH", 20)
     tokenizer, ends = make_tokenizer(STYLES[style])
     quoted = ["", *tokenizer.all_special_tokens]  # some rows write a special token themselves
     chats = [
@@ -102,14 +102,16 @@ def test_what_follows_the_end_is_cut_off(tokenizer) -> None:
     assert counted[-1]
 
 
-def test_templates_that_cannot_be_masked_are_refused(tokenizer) -> None:
+def test_chats_that_cannot_be_masked_are_refused(tokenizer) -> None:
     good = tokenizer.chat_template
     tokenizer.chat_template = "{{ messages|length }}" + good
-    with pytest.raises(UserError, match="renders a prompt differently"):
-        encode(tokenizer, [(CHAT[1:2], "x")], {0})
+    assert encode(tokenizer, [(CHAT[1:2], "x")], {0}) == [Refused(DIFFERS)]
     tokenizer.chat_template = good.replace("<|end|>", "\n")
-    with pytest.raises(UserError, match="none of the end tokens"):
-        encode(tokenizer, [(CHAT[1:2], "x")], {0})
+    assert encode(tokenizer, [(CHAT[1:2], "x")], {0}) == [Refused(NO_END)]
+    tokenizer.chat_template = good.replace("m['content']", "m['content'] | replace('b', 'c')")
+    found = encode(tokenizer, [(CHAT[1:2], "x"), (CHAT[1:2], "abc")], {0})
+    assert [type(f) for f in found] == [Encoded, Refused], "only the row that is changed"
+    assert found[1] == Refused(REWRITES)
 
 
 def test_generation_markers_must_agree_with_the_prefix() -> None:
@@ -130,8 +132,7 @@ def test_generation_markers_must_agree_with_the_prefix() -> None:
     )
     assert _plain(_one(tokenizer, CHAT, "Red.", ends)) == plain[0]
     tokenizer.chat_template = CHATML_MARKED.replace("m.role == 'assistant'", "m.role == 'user'")
-    with pytest.raises(UserError, match="generation markers"):
-        encode(tokenizer, [(CHAT, "Red.")], ends)
+    assert encode(tokenizer, [(CHAT, "Red.")], ends) == [Refused(MARKERS)]
 
 
 def test_long_chats_are_split_without_loss_of_what_is_supervised() -> None:

@@ -93,10 +93,9 @@ def retention(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> 
     Returns:
         ``loss``: mean over all supervised tokens, in nats (None without rows); ``rows``: mean
         of each row; ``supervised_tokens``: of each row; ``sources``: source -> ``loss`` (mean
-        over its tokens), ``rows`` and ``supervised_tokens`` (counts).
-
-    Raises:
-        UserError: the chat template does not let an answer be told from its prompt.
+        over its tokens), ``rows`` and ``supervised_tokens`` (counts); ``left_out``: rows that
+        are in none of these, since the chat template does not let their answer be told from
+        its prompt.
     """
     from delia_ray.evaluate.probes.loss import answer_losses
 

@@ -6,34 +6,22 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from delia_ray.errors import UserError
+from delia_ray.chats import encode as chats
+from delia_ray.chats.texts import Refused
 from delia_ray.evaluate.probes.batches import Row, batches, padded
-from delia_ray.models import prompt_ids
-from delia_ray.records import Message
 
 
-def encode(tokenizer: Any, prompt: Sequence[Message], answer: str, ends: Collection[int]) -> Row:
-    """A chat as tokens, of which those of ``answer`` and the end token after it count: the same
-    tokens that training counts.
+def encode(
+    tokenizer: Any, rows: Sequence[Mapping[str, Any]], ends: Collection[int]
+) -> list[Row | Refused]:
+    """Chats as tokens, of which those of the answers and the end tokens after them count: the
+    same tokens that training counts. Rows that training would set aside are refused.
 
-    Raises:
-        UserError: the template does not begin the whole chat with the prompt, or writes no end
-            token after the answer.
+    Args:
+        rows: each with ``prompt`` (messages) and ``answer``.
     """
-    head = prompt_ids(tokenizer, prompt)
-    chat = [*prompt, Message(role="assistant", content=answer)]
-    ids = list(tokenizer.apply_chat_template(chat, tokenize=True, return_dict=True)["input_ids"])
-    end = next((i for i in range(len(head), len(ids)) if ids[i] in ends), None)
-    if ids[: len(head)] != head or end is None:
-        wrong = "no end token after an answer" if end is None else "an answered prompt otherwise"
-        raise UserError(
-            f"the chat template of {tokenizer.name_or_path} writes {wrong}, so nobody can say "
-            f"which tokens are the answer's (end tokens {sorted(ends)}); use a template whose "
-            "generation prompt begins the whole chat and whose turns end in one of the "
-            "eos_token_id of generation_config.json"
-        )
-    ids = ids[: end + 1]
-    return Row(ids, [i >= len(head) for i in range(len(ids))])
+    found = chats.encode(tokenizer, [(r["prompt"], r["answer"]) for r in rows], ends)
+    return [r if isinstance(r, Refused) else Row(r.ids, r.supervised.tolist()) for r in found]
 
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -101,7 +89,9 @@ def loss_by_source(
 def answer_losses(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """See ``probes.retention``."""
     ends = end_ids(model, tokenizer)
-    encoded = [encode(tokenizer, r["prompt"], r["answer"], ends) for r in rows]
+    both = list(zip(rows, encode(tokenizer, rows, ends), strict=True))
+    rows = [row for row, own in both if isinstance(own, Row)]
+    encoded = [own for _, own in both if isinstance(own, Row)]
     losses, counts = row_losses(model, encoded), [supervised(r) for r in encoded]
     whole = loss_by_source(losses, counts, [""] * len(rows)).get("", {"loss": None})
     return {
@@ -109,4 +99,5 @@ def answer_losses(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]])
         "rows": losses,
         "supervised_tokens": counts,
         "sources": loss_by_source(losses, counts, [r.get("source", "") for r in rows]),
+        "left_out": len(both) - len(rows),
     }

@@ -1,12 +1,11 @@
 """Chats as the template writes them, and where in their tokens a prompt ends."""
 
+import itertools
 import re
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
-
-from delia_ray.errors import UserError
+from delia_ray.chats.format import REFUSALS
 from delia_ray.records import Message
 
 CHECKED = 16
@@ -14,9 +13,18 @@ CHECKED = 16
 
 
 class Refused(NamedTuple):
-    """A chat that the template does not take."""
+    """A chat of which nobody can say what a model should learn."""
 
     reason: str
+
+
+REFUSES = "the chat template refuses it"
+DIFFERS = "the chat template renders the prompt differently once an answer follows"
+NO_END = "the chat template writes no end token after the answer"
+REWRITES = "the chat template does not write the answer as it is"
+OWN_THOUGHT = "the answer holds a thought, which the chat template takes out or writes elsewhere"
+JOINED = "prompt and answer are joined in one token"
+MARKERS = "the generation markers of the chat template say that its answer is elsewhere"
 
 
 def render(tokenizer: Any, chats: list[list[Message]], prompt: bool) -> list[str | Refused]:
@@ -27,9 +35,9 @@ def render(tokenizer: Any, chats: list[list[Message]], prompt: bool) -> list[str
         return list(
             tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=prompt)
         )
-    except (TemplateError, TypeError, ValueError) as problem:
+    except REFUSALS as problem:
         if len(chats) == 1:
-            return [Refused(f"the chat template refuses it: {problem}")]
+            return [Refused(f"{REFUSES}: {problem}")]
     half = len(chats) // 2
     return render(tokenizer, chats[:half], prompt) + render(tokenizer, chats[half:], prompt)
 
@@ -61,22 +69,33 @@ class Texts:
             return found
         return self._plain(self.texts[number])
 
-    def length_of_prefix(self, number: int, prefix: str, ids: list[int]) -> int:
-        """How many of a text's ``ids`` the ``prefix`` makes at its beginning.
-
-        Raises:
-            UserError: the text does not begin with it, or the ids of the text do not begin
-                with those of the prefix.
-        """
-        if not self.texts[number].startswith(prefix):
-            raise self._differs()
+    def length_of_prefix(self, number: int, prefix: str, ids: list[int]) -> int | None:
+        """How many of a text's ``ids`` the ``prefix``, with which it begins, makes; None where
+        the ids of the text do not begin with those of the prefix."""
         found = self._from_last_special(prefix, ids)
         if found is None or number < CHECKED:
             plain = self._plain(prefix)
             if ids[: len(plain)] != plain or found not in (None, len(plain)):
-                raise self._differs()
+                return None
             found = len(plain)
         return found
+
+    def length_until(self, number: int, place: int) -> int | None:
+        """How many ids a text makes up to ``place``; None where a token reaches over it."""
+        if self._backend is None:
+            return None
+        encoding = self._backend.encode(self.texts[number], add_special_tokens=False)
+        stops = [stop for _, stop in encoding.offsets]
+        return len(stops) - stops[::-1].index(place) if place in stops else None
+
+    def in_pieces(self, number: int, places: list[int]) -> list[list[int]] | None:
+        """Ids of a text cut at ``places``, each piece tokenised by itself; None where that is
+        another text (tokenizers that put a space before each)."""
+        text = self.texts[number]
+        cuts = [0, *places, len(text)]
+        pieces = [self._plain(text[a:b]) for a, b in itertools.pairwise(cuts)]
+        whole = [i for piece in pieces for i in piece]
+        return pieces if self._decoded(whole) == self._decoded(self.ids(number)) else None
 
     def _tokenise(self) -> list[Any]:
         if self._backend is None:
@@ -105,9 +124,9 @@ class Texts:
             return list(self._backend.encode(text, add_special_tokens=False).ids)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _differs(self) -> UserError:
-        return UserError(
-            f"the chat template of {self.tokenizer.name_or_path} renders a prompt differently "
-            "once an answer follows it, so the answer cannot be told apart; use a template whose "
-            "generation prompt is a prefix of the whole chat"
+    def _decoded(self, ids: list[int]) -> str:
+        return str(
+            self.tokenizer.decode(
+                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
         )
