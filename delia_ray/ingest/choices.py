@@ -13,6 +13,9 @@ _NAMES = ("options", "choices", "answer_choices")
 _LETTERS = "ABCDEFGHIJ"
 _COLUMNS = ("{}", "option_{}", "option{}", "choice_{}")
 """Columns for one option each, by its letter in lower case."""
+_OF_ONE = tuple(
+    tuple(pattern.format(letter) for letter in _LETTERS.lower()) for pattern in _COLUMNS
+)
 _MARK = re.compile(r"\(?(?P<label>[A-Za-z]|\d{1,2})[).:]\s*\S")
 
 
@@ -32,12 +35,11 @@ class Choices:
         Raises:
             RowError: they are of no known form.
         """
-        for name in _NAMES:
+        for name in row.present(_NAMES):
             if row.has(name) and not is_empty(row.peek(name)):
                 return cls._from(row.use(name, "prompt"), name)
-        for pattern in _COLUMNS:
-            names = [pattern.format(letter) for letter in _LETTERS.lower()]
-            own = [name for name in names if row.has(name)]
+        for names in _OF_ONE:
+            own = tuple(name for name in row.present(names) if row.has(name))
             if len(own) > 1 and own == names[: len(own)]:
                 return cls._listed([row.text(name, "prompt").strip() for name in own])
         return None

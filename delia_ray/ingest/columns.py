@@ -48,6 +48,12 @@ def _by_name(names: tuple[str, ...]) -> dict[str, str]:
     return found | {name: name for name in names if name in found}
 
 
+@functools.lru_cache(maxsize=4096)
+def _present(own: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``wanted`` that are columns; most rows of a file have the same columns."""
+    return tuple(name for name in wanted if name in _by_name(own))
+
+
 @dataclass
 class Held:
     """What the first rows of a table hold in one column."""
@@ -152,7 +158,12 @@ class Row:
     """Parts of used columns that were not, as ``column.part`` -> an example."""
 
     def __post_init__(self) -> None:
-        self._names = _by_name(tuple(self.values))
+        self._own = tuple(self.values)
+        self._names = _by_name(self._own)
+
+    def present(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of ``names`` that are columns, with a value or without."""
+        return _present(self._own, names)
 
     def column(self, name: str) -> str | None:
         """The row's own spelling of ``name``, where it has a value there."""
@@ -169,9 +180,9 @@ class Row:
         own = self.column(name)
         return None if own is None else self.values[own]
 
-    def first(self, names: Iterable[str]) -> str | None:
+    def first(self, names: tuple[str, ...]) -> str | None:
         """The first of ``names`` that has a value."""
-        return next((name for name in names if self.has(name)), None)
+        return next((name for name in self.present(names) if self.has(name)), None)
 
     def use(self, name: str, role: str) -> Any:
         """The value of ``name`` or None; the column counts as used for ``role``."""
@@ -208,17 +219,22 @@ class Row:
             raise RowError(f"{name} is not text", type(value).__name__)
         return self.text(name, "prompt")
 
-    def option(self, names: Iterable[str], role: str) -> str:
+    def option(self, names: tuple[str, ...], role: str) -> str:
         """The text under the first of ``names`` that has any, without space around it; ""
         where none has.
 
         Raises:
             RowError: something else is there.
         """
-        for name in names:
+        for name in self.present(names):
             if self.has(name) and not is_empty(self.peek(name)):
                 return self._unless(name, listed(self, name, role), _NOTHING).strip()
         return ""
+
+    def options(self, names: tuple[str, ...], role: str) -> list[str]:
+        """The texts of all of ``names`` that have any."""
+        found = (self.option((name,), role) for name in self.present(names))
+        return [text for text in found if text]
 
     def _unless(self, name: str, text: str, words: frozenset[str]) -> str:
         if text.strip().lower() not in words:

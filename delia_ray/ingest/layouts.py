@@ -51,6 +51,9 @@ ANSWERS = (
     "answerkey",
     "answer_key",
 )
+_OTHERS = {query: tuple(name for name in ANSWERS if name != query) for query in QUERIES}
+_WHOLE = ("input", "inputs", "prompt")
+"""Of `QUERIES`, those beside which an ``input`` repeats what they hold."""
 _GOOD = ("label", "kto_tag")
 """Columns that may say whether the answer is a good one (TRL's, LLaMA-Factory's KTO)."""
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -106,7 +109,7 @@ class Layout(ABC):
             RowError: see `split_turns`; or there are two system turns that differ.
         """
         before: list[Turn] = []
-        for name in HISTORY:
+        for name in row.present(HISTORY):
             if row.has(name):
                 value = row.peek(name)
                 spelling = self.spelling()
@@ -157,7 +160,7 @@ def check_good(row: Row) -> None:
     Raises:
         RowError: the row says that its answer is a bad one.
     """
-    for name in _GOOD:
+    for name in row.present(_GOOD):
         value = row.peek(name)
         if isinstance(value, bool) or (isinstance(value, str) and value.lower() in _BAD[:1]):
             row.use(name, "label")
@@ -176,12 +179,12 @@ class Messages(Layout):
         return self._column(row) is not None
 
     def _column(self, row: Row) -> str | None:
-        found = next((n for n in self.names if _listed(row.peek(n))), None)
+        found = next((n for n in row.present(self.names) if _listed(row.peek(n))), None)
         if found is None and _chats(row.peek("data")):  # UltraChat's
             found = "data"
         if found is None and not row.first(QUERIES) and _chats(row.peek("chosen")):
             found = "chosen"
-        return found or next((n for n in self.names[:2] if row.has(n)), None)
+        return found or row.first(self.names[:2])
 
     def read(self, row: Row) -> Chat:
         name = self._column(row)
@@ -260,7 +263,7 @@ class Alpaca(Layout):
                 raise RowError("not one instance", f"{len(instances)} of them")
             row.values = {**row.values, **instances[0]}
             row.__post_init__()
-        parts += [row.option([name], "prompt") for name in self.given]
+        parts += row.options(self.given, "prompt")
         name = row.first(self.answers)
         choices = Choices.of(row)
         answer = self.answer_of(row, name)
@@ -298,14 +301,13 @@ class PromptCompletion(Layout):
         query = row.first(QUERIES)
         if query is None:
             raise missing("prompt", row)
-        name = row.first(n for n in ANSWERS if n != query)
+        name = row.first(_OTHERS.get(query, ANSWERS))
         said = row.peek(name) if name else None
         if isinstance(row.peek(query), list) or _chats(said) or is_turn(said):
             return self._conversation(row, query, name)
-        given = CONTEXT if query in ("input", "prompt", "inputs") else ("input", *CONTEXT)
-        context = [row.option([n], "prompt") for n in given]
+        given = CONTEXT if query in _WHOLE else ("input", *CONTEXT)
         answer = self._worked(row, query) or self.answer_of(row, name)
-        parts = [row.query(query), *context]
+        parts = [row.query(query), *row.options(given, "prompt")]
         if choices := Choices.of(row):
             answer = choices.answer(row, name, answer)
             parts.append(choices.text(answer))
@@ -392,7 +394,7 @@ class Templated(Layout):
         if absent := [name for name, text in texts.items() if not text.strip()]:
             raise RowError(f"no {absent[0]}", f"columns {row.shown()}")
         prompt = re.sub(r"\{([^{}]+)\}", lambda found: texts[found[1]], template)
-        name = row.first(n for n in ANSWERS if row.column(n) not in row.used)
+        name = row.first(tuple(n for n in ANSWERS if row.column(n) not in row.used))
         return self.chat(row, exchange([prompt, self.answer_of(row, name)]))
 
 

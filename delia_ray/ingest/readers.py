@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from delia_ray.ingest.advice import nearest
-from delia_ray.ingest.columns import Evidence, Row, study
+from delia_ray.ingest.columns import Evidence, Row, is_empty, study
 from delia_ray.ingest.languages import NAMES, THREE
 from delia_ray.ingest.layouts import (
     ANSWERS,
@@ -150,12 +150,13 @@ def _without_media(row: Row) -> None:
     Raises:
         RowError: the row is about a picture, a sound or a video, which no text can tell.
     """
-    for begin, reason in MEDIA.items():
-        if begin == "file":
-            continue
-        for name in (begin, f"{begin}s"):
-            if row.peek(name) not in (None, "", [], {}):
-                raise RowError(reason, f"the column {row.column(name)}; see without")
+    for name in row.present(_MEDIA):
+        if not is_empty(row.peek(name)):
+            reason = MEDIA[name.removesuffix("s")]
+            raise RowError(reason, f"the column {row.column(name)}; see without")
+
+
+_MEDIA = tuple(f"{kind}{end}" for kind in MEDIA if kind != "file" for end in ("", "s"))
 
 
 def _check(text: str, control: re.Pattern[str] | None) -> None:

@@ -26,6 +26,7 @@ class Reading:
     control: Sequence[str]
     progress: Progress
     buckets: int = 1
+    reasoning: tuple[str, str] | None = None
 
     def all(self, sources: Sequence[Feed]) -> list[Gathered]:
         """Every source in order. The corpus is read last where its rows are held against the
@@ -50,7 +51,7 @@ class Reading:
     def _read(self, sources: Sequence[Feed], curation: Curation | None) -> list[list[Part]]:
         jobs = []
         for number, feed in enumerate(sources):
-            own = feed.jobs(self.stage.config.seed, self.control)
+            own = feed.jobs(self.stage.config.seed, self.control, self.reasoning)
             if feed.group == "corpus":
                 own = [
                     replace(job, store=(self.scratch, f"{number}-{i}.arrow"), buckets=self.buckets)

@@ -101,9 +101,16 @@ class Feed:
         changed = self.source.model_dump(mode="json", include=_READING, exclude_defaults=True)
         return {**kept, **changed, "files": {f.name: self._digest(f) for f in self.files}}
 
-    def jobs(self, seed: int, control: Sequence[str] = ()) -> list[Job]:
-        """One job for each file, in reading order; ``control`` are the model's own tokens."""
+    def jobs(
+        self,
+        seed: int,
+        control: Sequence[str] = (),
+        reasoning: tuple[str, str] | None = None,
+    ) -> list[Job]:
+        """One job for each file, in reading order; ``control`` are the model's own tokens, and
+        ``reasoning`` is what its template writes around that."""
         source, queries = self.source, self.group == "corpus"
+        control = [token for token in control if token not in "".join(reasoning or ())]
         return [
             Job(
                 source=source.path,
@@ -121,7 +128,7 @@ class Feed:
                 quoting=source.quoting,
                 split=source.split,
                 limits=source.limits,
-                options=Options(source.turns, source.parallel, source.template),
+                options=Options(source.turns, source.parallel, source.template, reasoning),
                 without=tuple(source.without),
                 aligned=file.aligned.url if file.aligned else None,
                 control=tuple(control) if self.checks_control else (),
@@ -134,6 +141,11 @@ class Feed:
     def checks_control(self) -> bool:
         """Whether texts are searched for the model's own tokens; the miniature world has none."""
         return self.source.control_tokens != "keep" and self.source.format != "miniature"
+
+    @property
+    def keeps_reasoning(self) -> bool:
+        """Whether reasoning that stands apart is written as the model's template writes it."""
+        return self.source.turns.reasoning == "keep" and self.source.format != "miniature"
 
     def _digest(self, file: InputFile) -> str:
         source = self.source

@@ -23,6 +23,7 @@ from delia_ray.ingest.gathering import (
 )
 from delia_ray.ingest.parse import KIND_REJECT
 from delia_ray.ingest.reading import Reading, tokenizer_folder
+from delia_ray.ingest.reasoning import marks_of
 from delia_ray.ingest.sources import Feed, feeds
 from delia_ray.records import LEAK, QUERY, REMOVED
 from delia_ray.stage import Outcome, Stage, StageRun
@@ -37,6 +38,8 @@ def settings(config: RunConfig) -> dict[str, Any]:
     described: dict[str, Any] = {"seed": config.seed, "downstream": [], "corpus": [], "suites": {}}
     sources = feeds(config)
     described["control_tokens"] = control_tokens(config, sources)
+    if marks := reasoning(config, sources):
+        described["reasoning"] = list(marks)
     if config.curate != Curate():
         described["curate"] = config.curate.model_dump(mode="json")
         if tokenizer_folder(config) or config.curate.diversity is not None:
@@ -62,6 +65,17 @@ def control_tokens(config: RunConfig, sources: Sequence[Feed]) -> list[str]:
     return [token for token in known if token not in config.downstream.special_tokens]
 
 
+def reasoning(config: RunConfig, sources: Sequence[Feed]) -> tuple[str, str] | None:
+    """What the model's template writes around reasoning, where a source keeps that.
+
+    Raises:
+        UserError: the model is not there.
+    """
+    if not any(feed.keeps_reasoning for feed in sources):
+        return None
+    return marks_of(config.model)
+
+
 def run(run: StageRun) -> Outcome:
     """Read all sources and write the tables.
 
@@ -76,7 +90,13 @@ def run(run: StageRun) -> Outcome:
     runtime.connect(config)
     scratch = run.out / "scratch"
     run.out.remove("scratch")  # of a run that was broken off
-    reading = Reading(run, scratch, control_tokens(config, sources), run.progress)
+    reading = Reading(
+        run,
+        scratch,
+        control_tokens(config, sources),
+        run.progress,
+        reasoning=reasoning(config, sources),
+    )
     gathered = reading.all(sources)
     corpus = [one for one in gathered if one.feed.group == "corpus"]
     others = [one for one in gathered if one.feed.group != "corpus"]
