@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from delia_ray.ingest.labels import labelled
 from delia_ray.ingest.opening import Opened
 from delia_ray.ingest.rows import Bad, Damage, LimitError, Reading
 
@@ -18,7 +19,8 @@ def parquet(file: Opened, reading: Reading) -> Iterator[tuple[int, Any]]:
     # Parquet is read from its end; compression and some servers cannot jump there.
     table = open_parquet(file.on_disk())
     _check_width(table.schema_arrow, reading)
-    yield from _numbered(table.iter_batches(batch_size=_BATCH), reading)
+    rows = _numbered(table.iter_batches(batch_size=_BATCH), reading)
+    yield from labelled(rows, table.schema_arrow)
 
 
 def arrow(file: Opened, reading: Reading) -> Iterator[tuple[int, Any]]:
@@ -29,14 +31,14 @@ def arrow(file: Opened, reading: Reading) -> Iterator[tuple[int, Any]]:
         table = open_arrow(file.on_disk())
         _check_width(table.schema, reading)
         batches = (table.get_batch(i) for i in range(table.num_record_batches))
-        yield from _numbered(_pieces(batches), reading)
+        yield from labelled(_numbered(_pieces(batches), reading), table.schema)
         return
     done, rest = 0, file.stream.read(4)
     while rest == _MARK:  # streams that were put together
         tail, number = _Tail(file.stream, rest), 0
         stream = open_arrow_stream(tail)
         _check_width(stream.schema, reading)
-        for number, row in _numbered(_pieces(iter(stream)), reading):
+        for number, row in labelled(_numbered(_pieces(iter(stream)), reading), stream.schema):
             yield done + number, row
         done += number
         if tail.last != _MARK + bytes(4):
@@ -90,7 +92,7 @@ def _rows(batch: Any, reading: Reading) -> Iterator[Any]:
         # Of a damaged file even lengths may be wrong, and pyarrow would read beyond its memory.
         batch.validate(full=True)
         if batch.nbytes <= reading.longest:
-            yield from batch.to_pylist()
+            yield from batch.to_pylist(maps_as_pydicts="lossy")
             return
     except _CELL:  # a time beyond Python's, text that is not UTF-8
         pass
@@ -102,7 +104,7 @@ def _rows(batch: Any, reading: Reading) -> Iterator[Any]:
                 detail = f"limits.value_mib={reading.limits.value_mib}"
                 yield Bad("a cell is too long", detail, "")
                 continue
-            yield one.to_pylist()[0]
+            yield one.to_pylist(maps_as_pydicts="lossy")[0]
         except _CELL as error:
             yield Bad("a cell cannot be read", f"{type(error).__name__}: {error}"[:200], "")
 

@@ -29,6 +29,7 @@ from delia_ray.ingest.rows import Bad, Damage, Facts, LimitError, Numbered, Read
 from delia_ray.ingest.sheets import sheet
 from delia_ray.ingest.tables import delimited, plain_lines
 from delia_ray.ingest.tmx import translation_units
+from delia_ray.ingest.turns import is_turn
 
 __all__ = ["CONTAINERS", "container", "read_rows"]
 
@@ -60,6 +61,8 @@ def _checked(read: Any, source: Watched) -> Iterator[Numbered]:
         for number, row in read():
             if row.__class__ is dict or isinstance(row, Bad):
                 yield number, row
+            elif isinstance(row, list) and row and all(map(is_turn, row)):
+                yield number, {"messages": row}  # a chat without a name for it
             else:
                 yield number, Bad("not an object", type(row).__name__, excerpt(row))
     except LimitError as error:

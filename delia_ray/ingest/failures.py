@@ -27,6 +27,13 @@ _HELP = {
     "several turns": "see {0}.turns.several",
     "a system turn": "see {0}.turns.system",
     "an empty turn": "see {0}.turns.empty",
+    "an answer with its reasoning apart": "see {0}.turns.reasoning",
+    "has images": "no text tells what is in them; to leave them out see {0}.without",
+    "has audio": "no text tells what is in it; to leave it out see {0}.without",
+    "has video": "no text tells what is in it; to leave it out see {0}.without",
+    "two system turns that differ": "leave one out by {0}.without",
+    "an answer marked as bad": "where the mark means something else, see {0}.without",
+    "calls a tool": "chats with calls of tools cannot be trained",
     "no two languages": "name them as {0}.parallel.source and {0}.parallel.target",
 }
 """Kind of a reject -> the setting that would help; ``{0}`` is the source's."""

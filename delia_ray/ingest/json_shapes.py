@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from delia_ray.ingest.rows import Bad, Facts, Reading, excerpt
+from delia_ray.ingest.turns import is_turn
 
 CHATS = frozenset(
     ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "chat",
@@ -50,7 +51,9 @@ def _listed(lists: Mapping[str, Any], reading: Reading, facts: Facts) -> Iterato
 
 
 def _objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+    """Whether ``value`` is a list of objects, but not of turns, which are one row's chat."""
+    listed = isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+    return listed and not all(map(is_turn, value))
 
 
 def _is_row(value: Mapping[str, Any], reading: Reading) -> bool:
