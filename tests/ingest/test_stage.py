@@ -237,7 +237,8 @@ def test_a_file_that_goes_away_ends_the_run(base, ray_local, tmp_path, monkeypat
         (b"", r"downstream\.path=.*: no rows; downstream must not be empty"),
         (b"[]", r"no rows"),
         (b'{"q": "a"}\n{"q": "b"}\n[1]\n', r"none of 3 rows could be read; 2 times: no known "
-         r"layout \(row 1 of down\.jsonl: no known layout: columns q; nearest is prompt_completion, with columns: {prompt: q}\)"),
+         r"layout \(row 1 of down\.jsonl: no known layout: columns q; nearest is "
+         r"prompt_completion, with columns: {prompt: q}\)"),
         (b'{"prompt": "a"}\n', r"1 times: no answer"),
     ],
 )  # fmt: skip
