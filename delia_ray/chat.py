@@ -9,6 +9,7 @@ from delia_ray.engines import Request, make_engine
 from delia_ray.errors import UserError
 from delia_ray.models import thoughts_of
 from delia_ray.records import Message
+from delia_ray.redaction import is_redacted
 
 
 def model_of(config: RunConfig, finetuned: Folder | None, arm: str) -> str:
@@ -23,6 +24,11 @@ def model_of(config: RunConfig, finetuned: Folder | None, arm: str) -> str:
         UserError: there is no such arm, or it is not trained yet.
     """
     if arm == "base":
+        if is_redacted(config.model):
+            raise UserError(
+                f"--arm base: the run's recipe names its model {config.model}, and credentials are "
+                "not kept with a run; choose an arm, or download the model and chat with its folder"
+            )
         return config.model
     if arm not in config.arms:
         raise UserError(f"--arm {arm}: the run has base, {', '.join(config.arms)}")

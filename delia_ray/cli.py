@@ -15,8 +15,9 @@ from delia_ray import __version__
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.cluster_verbs import add_verbs
 from delia_ray.config import RunConfig, describe, load_config, load_settings
-from delia_ray.console import Screen, chatter_to, clock
+from delia_ray.console import Screen, chatter_to, clean, clock
 from delia_ray.errors import DeliaError, UserError
+from delia_ray.redaction import redact_message
 from delia_ray.runtime import surroundings
 
 STAGE_VERBS = {
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         surroundings.settle()
         code: int | None = parsed.act(parsed)
     except DeliaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact_message(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
@@ -277,7 +278,7 @@ def _logged(run: Folder) -> Iterator[Screen]:
         except (UserError, KeyboardInterrupt):
             raise
         except Exception as error:
-            traceback.print_exc()
+            print(redact_message(traceback.format_exc()), file=sys.stderr)
             if (cause := _user_error(error)) is not None:
                 raise cause from None
             where = log if run.is_local else f"{run}/log.txt"
@@ -286,8 +287,9 @@ def _logged(run: Folder) -> Iterator[Screen]:
                 "with the last finished stage."
             ) from None
         finally:
+            sys.stdout.flush()
+            clean(log)
             if not run.is_local and log.exists():
-                sys.stdout.flush()
                 run.write_bytes("log.txt", log.read_bytes())
 
 

@@ -17,6 +17,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from delia_ray.redaction import redact, redact_message
+
 INSIDE_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the processes of a job."""
 _SECONDS_BETWEEN_LINES = 15.0
@@ -33,7 +35,7 @@ class Screen:
 
     def line(self, text: str) -> None:
         for one in text.split("\n"):
-            self.console.print(f"{self.run}{one}", markup=False)
+            self.console.print(f"{self.run}{redact(one)}", markup=False)
 
     @contextmanager
     def stage(self, label: str) -> Iterator["Bar"]:
@@ -106,3 +108,13 @@ def chatter_to(log: Path, run: str = "") -> Iterator[Screen]:
 def clock(seconds: float) -> str:
     """``125`` -> ``2:05``."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def clean(log: Path) -> None:
+    """Cut credentials out of what other software wrote to ``log``."""
+    try:
+        kept = log.read_text(errors="surrogateescape")
+        if (cut := redact_message(kept)) != kept:
+            log.write_text(cut, errors="surrogateescape")
+    except OSError:  # no log, or a disk that is full
+        return

@@ -24,6 +24,7 @@ from delia_ray.ingest.stage import STAGE as INGEST
 from delia_ray.mix.stage import STAGE as MIX
 from delia_ray.names import is_fingerprint
 from delia_ray.records import digest
+from delia_ray.redaction import redact, redacted
 from delia_ray.report.stage import STAGE as REPORT
 from delia_ray.stage import Progress, Stage, StageRun, silent
 from delia_ray.stored import Damaged, reading
@@ -139,7 +140,7 @@ def run(
     """
     plans = plan(config)
     if record:
-        plans.run.write_json("config.json", config.model_dump(mode="json"))
+        plans.run.write_json("config.json", redacted(config.model_dump(mode="json")))
     current: dict[str, str] = {}
     checked = False
     for number, stage in enumerate(_up_to(until), start=1):
@@ -184,10 +185,10 @@ def _run_stage(stage: Stage, plans: Plan, progress: Progress, here: bool = False
     manifest = {
         "stage": stage.name,
         "fingerprint": plans.fingerprint(stage.name),
-        "settings": plans.settings[stage.name],
+        "settings": redacted(plans.settings[stage.name]),
         "inputs": plans.inputs(stage),
-        "counts": outcome.counts,
-        "summary": outcome.summary,
+        "counts": redacted(outcome.counts),
+        "summary": redact(outcome.summary),
         "notes": outcome.notes,
         "seconds": round(time.monotonic() - began, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "names", "records", "tables", "miniature", "text", "ifeval", "diversity"},
-    {"stored"},
+    {"errors", "names", "records", "redaction", "tables", "miniature", "text"},
+    {"stored", "ifeval", "diversity"},
     {"config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
     {"models", "causal_models", "stage", "runtime", "packing", "store", "rewording", "metrics"},

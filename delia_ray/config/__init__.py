@@ -6,7 +6,16 @@ documentation: ``delia show`` prints it.
 """
 
 from delia_ray.config.curate import Curate, Diversity, Leaks, NearDuplicates
-from delia_ray.config.data import Downstream, Limits, Name, Parallel, Settings, Source, Turns
+from delia_ray.config.data import (
+    Downstream,
+    Limits,
+    Name,
+    Parallel,
+    Settings,
+    Source,
+    Storage,
+    Turns,
+)
 from delia_ray.config.engines import AutoEngine, Engine, TransformersEngine, VllmEngine
 from delia_ray.config.evaluate import Evaluate, Metric, Suite
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, Lora, Watch
@@ -54,6 +63,7 @@ __all__ = [
     "Sampling",
     "Settings",
     "Source",
+    "Storage",
     "Suite",
     "Sweep",
     "SynthesisPods",

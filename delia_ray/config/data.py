@@ -6,10 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from delia_ray import names
+from delia_ray import names, redaction
 
 Name = Annotated[str, AfterValidator(names.name)]
 """What files and folders are named after."""
+
+
+def _storage(url: str) -> str:
+    if redaction.redact(url) == url:
+        return url
+    raise ValueError(
+        f"{redaction.redact(url)} holds credentials, and a storage's URL stands in many places; "
+        "leave them out and give them by the environment (AWS_ACCESS_KEY_ID and so on), or by the "
+        "filesystem's own configuration"
+    )
+
+
+Storage = Annotated[str, AfterValidator(_storage)]
+"""Folder or fsspec URL without credentials."""
 
 
 class Settings(BaseModel):
@@ -196,6 +210,11 @@ class Source(Settings):
             raise ValueError(
                 f"{name!r} is no text encoding; for example utf-8, utf-16, cp1252, gb18030"
             ) from None
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables, counts and pages: its path without credentials."""
+        return redaction.identity(self.path)
 
 
 class Downstream(Source):

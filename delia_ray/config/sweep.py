@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from delia_ray.config.data import Name, Settings
+from delia_ray.config.data import Name, Settings, Storage
 from delia_ray.config.finetune import BASELINES, Arm
 from delia_ray.config.tree import Cluster
 
@@ -105,7 +105,7 @@ class Sweep(Settings):
 
     name: Name = "sweep"
     """The folder under ``storage``; all trials live in it and share what they can."""
-    storage: str = "runs"
+    storage: Storage = "runs"
     """Folder or fsspec URL; all nodes must reach it."""
     run: dict[str, Any] | str | list[str] = {}
     """What every trial has in common: settings as in a recipe, or a recipe's path (several

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from delia_ray.config.curate import Curate
-from delia_ray.config.data import Downstream, Name, Settings, Source
+from delia_ray.config.data import Downstream, Name, Settings, Source, Storage
 from delia_ray.config.evaluate import Evaluate
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, named_arms
 from delia_ray.config.kubernetes import Kubernetes
@@ -37,7 +37,7 @@ class RunConfig(Settings):
 
     name: Name = "demo"
     """The run's folder under ``storage``."""
-    storage: str = "runs"
+    storage: Storage = "runs"
     """Folder or fsspec URL that runs live in; a cluster's nodes must all reach it."""
     seed: int = Field(0, ge=0)
     """Seeds the pool order, sampling, mix, initialisation and bootstrap."""

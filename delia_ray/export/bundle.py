@@ -19,6 +19,7 @@ from delia_ray.export import hub
 from delia_ray.export.card import Base, Story, render
 from delia_ray.export.layout import CARD, OWN, UNFINISHED, check_target
 from delia_ray.pipeline import finished, versions
+from delia_ray.redaction import redact
 from delia_ray.stored import reading
 
 _SNAPSHOT = re.compile(r"models--[^/]+/snapshots/([0-9a-f]{40})")
@@ -90,7 +91,7 @@ def export(
                 shutil.copytree(kept, adapter)
         with reading(f"{run}"):
             base = _base(config, adapter, trained.read_json("merged/config.json"))
-            card = render(story, base, merged, repo)
+            card = redact(render(story, base, merged, repo))
         _begin(target)
         if base.adapter:
             target.upload(adapter, "adapter")
@@ -145,7 +146,7 @@ def _base(config: RunConfig, adapter: Path, merged: dict[str, Any]) -> Base:
     """
     file = adapter / "adapter_config.json"
     if not file.exists():
-        return Base(config.model)
+        return Base(redact(config.model))
     from transformers import AutoTokenizer
 
     from delia_ray.token_rows import PAD_TO
@@ -153,13 +154,13 @@ def _base(config: RunConfig, adapter: Path, merged: dict[str, Any]) -> Base:
     settings = json.loads(file.read_text(encoding="utf-8"))
     snapshot = _SNAPSHOT.search(settings.get("base_model_name_or_path") or "")
     revision = snapshot.group(1) if snapshot else None
-    settings |= {"base_model_name_or_path": config.model, "revision": revision}
+    settings |= {"base_model_name_or_path": redact(config.model), "revision": revision}
     file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     rows = merged.get("vocab_size") or merged["text_config"]["vocab_size"]
     tokens = len(AutoTokenizer.from_pretrained(adapter))
     # Training gave it as many rows as its tokens need, or left it as large as it was.
     grown = rows == -(-tokens // PAD_TO) * PAD_TO
-    return Base(config.model, revision, rows if grown else None, settings)
+    return Base(redact(config.model), revision, rows if grown else None, settings)
 
 
 def _begin(target: Folder) -> None:

@@ -30,6 +30,7 @@ from delia_ray.ingest.sheets import sheet
 from delia_ray.ingest.tables import delimited, plain_lines
 from delia_ray.ingest.tmx import translation_units
 from delia_ray.ingest.turns import is_turn
+from delia_ray.redaction import redact_message
 
 __all__ = ["CONTAINERS", "container", "read_rows"]
 
@@ -74,7 +75,7 @@ def _checked(read: Any, source: Watched) -> Iterator[Numbered]:
     ) as error:  # fmt: skip
         if source.failed:  # a broken connection must end the run, not shorten the data
             raise
-        detail = f"{type(error).__name__}: {error}"[:300]
+        detail = redact_message(f"{type(error).__name__}: {error}")[:300]
         yield number + 1, Damage("the file is damaged from here on", excerpt(detail), "")
 
 

@@ -58,7 +58,7 @@ class Gathered:
         table = self.records[index]
         gone = table.filter(pc.invert(keep)).column("row").to_pylist()
         self.records[index] = table.filter(keep)
-        source, file = self.feed.source.path, self.feed.files[index].name
+        source, file = self.feed.source.label, self.feed.files[index].name
         rows = [
             {"source": source, "file": file, "row": row, "step": step, "detail": detail}
             for row, detail in zip(gone, details, strict=True)

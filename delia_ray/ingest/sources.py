@@ -1,7 +1,7 @@
 """The sources of a config: what each is for, its files, and what identifies their content."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.parse import Job
 from delia_ray.ingest.readers import candidates
 from delia_ray.records import digest
+from delia_ray.redaction import identity
 
 _READING = {
     "container", "encoding", "header", "quoting", "split", "subset", "parallel", "turns",
@@ -36,6 +37,11 @@ class Feed:
 
     @cached_property
     def files(self) -> list[InputFile]:
+        """The same as ``_files``, by names without credentials."""
+        return [replace(file, name=identity(file.name)) for file in self._files]
+
+    @cached_property
+    def _files(self) -> list[InputFile]:
         """Its files in reading order; a part of the miniature world counts as one.
 
         Raises:
@@ -99,6 +105,7 @@ class Feed:
         # Not the special tokens or metrics: changing them must not read everything again.
         kept = self.source.model_dump(mode="json", include=names)
         changed = self.source.model_dump(mode="json", include=_READING, exclude_defaults=True)
+        kept["path"] = self.source.label
         return {**kept, **changed, "files": {f.name: self._digest(f) for f in self.files}}
 
     def jobs(
@@ -113,7 +120,7 @@ class Feed:
         control = [token for token in control if token not in "".join(reasoning or ())]
         return [
             Job(
-                source=source.path,
+                source=source.label,
                 file=file.name,
                 url=file.url,
                 format=source.format,
@@ -163,16 +170,16 @@ def feeds(config: RunConfig) -> list[Feed]:
 
 
 def _feeds(config: RunConfig) -> Iterator[Feed]:
-    yield Feed("downstream", "downstream", config.downstream.path, config.downstream)
+    yield Feed("downstream", "downstream", config.downstream.label, config.downstream)
     several: list[tuple[Group, str, Sequence[Source]]] = [
         ("downstream", "downstream.also", config.downstream.also),
         ("corpus", "corpus", config.corpus),
     ]
     for group, name, sources in several:
-        labels = {config.downstream.path} if group == "downstream" else set()
+        labels = {config.downstream.label} if group == "downstream" else set()
         for index, source in enumerate(sources):
             setting = f"{name}[{index}]"
-            label = f"{source.path} ({setting})" if source.path in labels else source.path
+            label = f"{source.label} ({setting})" if source.label in labels else source.label
             labels.add(label)
             yield Feed(group, setting, label, source)
     for suite in config.evaluate.suites:

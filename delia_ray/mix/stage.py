@@ -103,7 +103,7 @@ STAGE = Stage("mix", version=3, needs=NEEDS, settings=settings, run=run)
 
 
 def _weights(config: RunConfig) -> dict[str, float]:
-    return {s.path: s.weight for s in config.corpus}
+    return {s.label: s.weight for s in config.corpus}
 
 
 def _job(stage: StageRun) -> Job:

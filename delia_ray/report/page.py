@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from delia_ray.config import RunConfig, describe
+from delia_ray.redaction import redacted
 from delia_ray.report import inside
 from delia_ray.report.comparison import comparison
 from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
@@ -104,9 +105,11 @@ def context(found: Found) -> dict[str, Any]:
         "total_seconds": sum(seconds.values()),
         "suites": choose(found.generations, arms, ours, theirs),
         "per_outcome": PER_OUTCOME,
-        "recipe": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=88),
+        "recipe": yaml.safe_dump(
+            redacted(config.model_dump(mode="json")), sort_keys=False, width=88
+        ),
         "documented": [
-            (key, clip(str(value), 160), text)
+            (key, clip(str(redacted(value)), 160), text)
             for key, value, text in describe(config)
             if not isinstance(value, list | dict)
         ],

@@ -6,6 +6,7 @@ from typing import Any
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError
+from delia_ray.redaction import redact, redacted
 from delia_ray.report.counts import CountTable, without_times
 from delia_ray.report.page import Found, render
 from delia_ray.report.pool import diversity_table, prefixes
@@ -29,8 +30,8 @@ def run(stage: StageRun) -> Outcome:
     """
     found = gather(stage)
     with reading(f"{stage.run}", _ADVICE):
-        figures = results(found)
-        page = render(found)
+        figures = redacted(results(found))
+        page = redact(render(found))
     stage.out.write_json("results.json", figures, seal=False)
     stage.out.write_text("report.html", page)
     judged = verdict(found.scores)

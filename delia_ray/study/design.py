@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from delia_ray.config import BASELINES, Name, RunConfig, Settings
+from delia_ray.config import BASELINES, Name, RunConfig, Settings, Storage
 
 RECIPE = Path(__file__).parent / "claims.yaml"
 """The study of the miniature."""
@@ -45,7 +45,7 @@ class Study(Settings):
 
     name: Name = "claims"
     """The folder under ``storage``; all runs of the study live in it and share what they can."""
-    storage: str = "runs"
+    storage: Storage = "runs"
     """Folder or fsspec URL."""
     ratios: list[float] = [0, 8, 16, 32, 67, 135, 260, 520]
     """Diverse rows per downstream row; 0 is common instruction tuning."""

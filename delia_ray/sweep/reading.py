@@ -10,6 +10,7 @@ from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig, Sweep, changed, checked, compose
 from delia_ray.config.sweep import KINDS
 from delia_ray.errors import UserError
+from delia_ray.redaction import is_redacted
 
 SETTINGS = "sweep.json"
 """In the sweep's folder: what ``--resume`` goes on with."""
@@ -42,6 +43,11 @@ def read_sweep(
                 f"--resume takes one folder or the sweep's YAML, got {folders}, {files}"
             )
         tree = begun(open_storage(folders[0])).model_dump(mode="json")
+        if is_redacted(tree):
+            raise UserError(
+                f"{folders[0]}: credentials are not kept with a sweep; go on with `delia sweep "
+                "SWEEP.yaml --resume`, by the YAML that has them"
+            )
         tree = changed(tree, compose(overrides=overrides))
     elif folders:
         raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.names import is_fingerprint, is_name
+from delia_ray.redaction import redacted
 from delia_ray.stored import reading
 
 TRIAL, DONE, STOPPED, FAILED = "trial.json", "done.json", "stopped.json", "failed.json"
@@ -78,7 +79,8 @@ def plan(
     """Note a trial, unless it is known."""
     if not (trials / key).exists(TRIAL):
         own = {"number": number, "purpose": purpose, "parameters": parameters, "parent": parent}
-        (trials / key).write_json(TRIAL, {**own, "config": config.model_dump(mode="json")})
+        kept = {**own, "config": config.model_dump(mode="json")}
+        (trials / key).write_json(TRIAL, redacted(kept))
 
 
 def family(trials: Folder, keys: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ import yaml
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import Sweep
+from delia_ray.redaction import redacted
 from delia_ray.sweep import objectives, scaling
 from delia_ray.sweep.configs import Configs
 from delia_ray.sweep.confirm import Confirmed
@@ -98,7 +99,7 @@ def _best(configs: Configs, chosen: Record) -> dict[str, Any]:
         "key": chosen.key,
         "parameters": chosen.parameters,
         "score": objectives.score(configs.sweep, chosen.points[-1]),
-        "yaml": yaml.safe_dump(tree, sort_keys=False, allow_unicode=True),
+        "yaml": yaml.safe_dump(redacted(tree), sort_keys=False, allow_unicode=True),
     }
 
 

@@ -12,6 +12,7 @@ from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import Sweep
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.evaluate.scoring import labels
+from delia_ray.redaction import redacted
 from delia_ray.sweep import confirm, objectives, pool, records
 from delia_ray.sweep.configs import Configs
 from delia_ray.sweep.reading import SETTINGS
@@ -52,7 +53,7 @@ def sweep(settings: Sweep, told: Told) -> dict[str, Any]:
     configs = Configs(settings)
     _check(configs)
     run = folder_of(settings)
-    run.write_json(SETTINGS, settings.model_dump(mode="json"))
+    run.write_json(SETTINGS, redacted(settings.model_dump(mode="json")))
     timing = {"began": time.time()}
     runtime.connect(configs.base)
     Search(settings, run, configs.base).takes()  # no synthesis for trials that cannot run
@@ -216,6 +217,7 @@ def _finish(
         date=datetime.now(UTC).date().isoformat(), versions=pipeline.versions(),
         model=configs.base.model, folder=str(run),
     )  # fmt: skip
+    done = dict(redacted(done))
     run.write_json(RESULT, done, seal=False)
     run.write_text(PAGE, render(done))
     if done["best"]:

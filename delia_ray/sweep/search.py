@@ -4,6 +4,7 @@ Tune starts trials, asks searchers and schedulers, and keeps the processes. What
 the trials' files, so nothing here is needed to go on after the driver died.
 """
 
+import json
 import math
 import os
 import uuid
@@ -14,6 +15,7 @@ from delia_ray import runtime
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig, Sweep
 from delia_ray.errors import UserError
+from delia_ray.redaction import is_redacted, redacted
 from delia_ray.stage import Progress, silent
 from delia_ray.sweep.records import FAILED, family, read, trials_of
 
@@ -102,8 +104,9 @@ class Search:
             (self.trials / key).remove(FAILED)
         cpus, gpus, at_once = self.takes()
         name = uuid.uuid4().hex[:12]
+        tree = self.sweep.model_dump(mode="json")
         space: dict[str, Any] = {
-            "trials": self.trials.url, "sweep": self.sweep.model_dump_json(),
+            "trials": self.trials.url, "sweep": json.dumps(redacted(tree)),
             "cpus": cpus, "gpus": gpus,
         }  # fmt: skip
         if searcher is None:
@@ -112,6 +115,9 @@ class Search:
             rates = self._rates(keys)
             space["lr"] = tune.sample_from(lambda config: rates[config["key"]])
         tuner = tune.Tuner(
+            # Tune keeps what is in the space in the sweep's storage; what has credentials travels
+            # through Ray's memory.
+            tune.with_parameters(TrialActor, known=tree) if is_redacted(redacted(tree)) else
             TrialActor,
             param_space=space,
             tune_config=tune.TuneConfig(

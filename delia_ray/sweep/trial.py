@@ -4,12 +4,14 @@ Starting a process that trains costs as much as some hundred steps of a small mo
 ``reuse_actors`` keeps it, and ``reset_config`` gives it the next trial.
 """
 
+import json
 from typing import Any
 
 from ray import tune
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import Sweep
+from delia_ray.redaction import restored
 from delia_ray.sweep.objectives import score, values
 from delia_ray.sweep.population import branch
 from delia_ray.sweep.work import Work
@@ -38,7 +40,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         gpus = {"GPU": config["gpus"]} if config["gpus"] else {}
         return tune.PlacementGroupFactory([{"CPU": config["cpus"], **gpus}])
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], known: dict[str, Any] | None = None) -> None:
+        """``known``: the sweep's settings with their credentials, where they have any."""
+        self.known = known
         self._take(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -47,13 +51,13 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _take(self, config: dict[str, Any]) -> None:
-        self.sweep = Sweep.model_validate_json(config["sweep"])
+        self.sweep = Sweep.model_validate(restored(json.loads(config["sweep"]), self.known))
         self.trials, self.lr = Folder(config["trials"]), config.get("lr")
         self._open(config["key"])
 
     def _open(self, key: str) -> None:
         self.key = key
-        self.work = Work(self.trials / key, self.sweep.rungs, self.sweep.rung_rows)
+        self.work = Work(self.trials / key, self.sweep.rungs, self.sweep.rung_rows, self.known)
 
     def step(self) -> dict[str, Any]:
         point, over = self.work.advance()

@@ -16,6 +16,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError
 from delia_ray.names import is_fingerprint
+from delia_ray.redaction import restored
 from delia_ray.stored import Damaged
 from delia_ray.sweep.records import DONE, STOPPED, Point, Record, read_one, run_of
 
@@ -30,12 +31,14 @@ class Work:
         folder: the trial's.
         rungs: optimizer steps at which it is asked on its way.
         rung_rows: of each suite, there.
+        known: the sweep's settings with credentials, which are not kept with a trial.
     """
 
-    def __init__(self, folder: Folder, rungs: list[int], rung_rows: int) -> None:
+    def __init__(self, folder: Folder, rungs: list[int], rung_rows: int, known: Any = None) -> None:
         self.folder, self.rung_rows = folder, rung_rows
         self.record: Record = read_one(folder, folder.url.rstrip("/").rsplit("/", 1)[-1])
-        self.config = RunConfig.model_validate(self.record.config)
+        run = known and known.get("run")
+        self.config = RunConfig.model_validate(restored(self.record.config, run))
         self.arm = next(iter(self.config.arms))
         self.alone = self.config.finetune.workers == 1
         self._plans: pipeline.Plan | None = None
