@@ -33,6 +33,8 @@ STAGE_VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    if arguments is None:
+        surroundings.speak_utf8()
     parsed = _parser().parse_args(arguments)
     try:
         surroundings.settle()

@@ -88,7 +88,12 @@ def chatter_to(log: Path, run: str = "") -> Iterator[Screen]:
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with open(log, "ab", buffering=0) as sink, os.fdopen(os.dup(saved[0]), "w", 1) as out:
+    with (
+        open(log, "ab", buffering=0) as sink,
+        os.fdopen(
+            os.dup(saved[0]), "w", 1, encoding=sys.stdout.encoding, errors="backslashreplace"
+        ) as out,
+    ):
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)
         screen = Screen(out, run)

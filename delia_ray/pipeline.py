@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from delia_ray import preflight
+from delia_ray import preflight, runtime
 from delia_ray.artifacts import MANIFEST, Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
@@ -148,6 +148,7 @@ def run(
         skipped = manifest is not None
         if manifest is None:
             if not (checked or here):
+                runtime.check_reachable(config)
                 preflight.check(config, plans.run, watcher.note if watcher else None)
                 checked = True
             progress = watcher.begin(number, stage) if watcher else silent

@@ -14,7 +14,7 @@ from ray.train.torch import TorchConfig
 
 
 @dataclass
-class FileRendezvous(TorchConfig):
+class FileRendezvous(TorchConfig):  # type: ignore[misc]
     """Ray Train's configuration of PyTorch, with a file for a meeting point."""
 
     folder: str = ""

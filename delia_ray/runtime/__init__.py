@@ -73,6 +73,16 @@ def join(config: RunConfig) -> None:
     _quiet_data()
 
 
+def check_reachable(config: RunConfig) -> None:
+    """Ask the cluster that will be joined for a sign of life, before anything is begun.
+
+    Raises:
+        UserError: what names it is no address, or it does not answer.
+    """
+    if (meant := address.of(config)) is not None:
+        address.check_answers(meant)
+
+
 def _join(meant: address.Address) -> None:
     import ray
     from ray.exceptions import AuthenticationError

@@ -70,6 +70,8 @@ def options(folder: Path, cpus: int) -> dict[str, Any]:
         "address": "local",
         "num_cpus": cpus,
         "include_dashboard": False,
+        # Nobody scrapes it, and the page of metrics is shown without a token.
+        "_system_config": {"enable_metrics_collection": False},
         # Ray makes it writable for all; it lies in a folder that only this user may enter.
         "_temp_dir": str(folder / "r"),
         "_node_ip_address": LOOPBACK,

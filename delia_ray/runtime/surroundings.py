@@ -2,8 +2,11 @@
 
 import atexit
 import getpass
+import io
+import locale
 import logging
 import os
+import sys
 from pathlib import Path
 
 from delia_ray.errors import UserError
@@ -32,6 +35,18 @@ def settle() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
 
 
+def speak_utf8() -> None:
+    """Start this command again in Python's UTF-8 mode where the locale has another encoding: it
+    would be that of file names, and of what is read and written without saying which. What a
+    stream cannot show it shows as an escape."""
+    if locale.getpreferredencoding(False).lower().replace("-", "") != "utf8":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def keep_private() -> None:
     """Let nobody else read what this process, and those it starts, write from now on."""
     os.umask(os.umask(0o077) | 0o077)
@@ -50,7 +65,7 @@ def _check_folder() -> None:
 def _check_temporary() -> None:
     wanted = os.environ.get("TMPDIR")
     found = private.temporary()
-    if wanted and Path(wanted).absolute() != found and not os.access(wanted, os.W_OK | os.X_OK):
+    if wanted and Path(os.path.abspath(wanted)) != found:
         _log.warning("TMPDIR=%s cannot be written; temporary files lie in %s", wanted, found)
         os.environ["TMPDIR"] = str(found)  # not everybody looks whether it can
 
