@@ -151,6 +151,9 @@ def run(
                 runtime.check_reachable(config)
                 preflight.check(config, plans.run, watcher.note if watcher else None)
                 checked = True
+            if stage is SYNTHESIZE and not here:
+                ingest = plans.folder(INGEST.name)
+                preflight.check_rows(config, ingest, watcher.note if watcher else None)
             progress = watcher.begin(number, stage) if watcher else silent
             manifest = _run_stage(stage, plans, progress, here)
         current[stage.name] = manifest["fingerprint"]

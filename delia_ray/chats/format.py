@@ -13,6 +13,7 @@ What cannot be mended stays as it is, and ``preflight`` says so.
 
 import json
 import re
+import threading
 from typing import Any, NamedTuple
 
 from jinja2 import TemplateError
@@ -27,6 +28,10 @@ _PARTS = (
     "{% set parts.all = parts.all + [dict(m, content=[{'type': 'text', 'text': m['content']}]) "
     "if m['content'] is string else m] %}{% endfor %}{% set messages = parts.all %}"
 )
+SECONDS, CHARACTERS = 20.0, 1_000_000
+"""A template may take so long for one exchange, and write so much."""
+_endless: set[str] = set()
+"""Templates that took longer; what renders them cannot be stopped and goes on aside."""
 REFUSALS = (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError)
 """What a template may raise for a chat that it does not take."""
 
@@ -73,6 +78,31 @@ def look(tokenizer: Any, template: str | None = None) -> Look:
     Raises:
         REFUSALS: the template refuses it.
     """
+    template = source(tokenizer) if template is None else template
+    if template in _endless:
+        raise ValueError(f"it is not done with one exchange within {SECONDS:g} s")
+    found: list[Look | Exception] = []
+
+    def work() -> None:
+        try:
+            found.append(_look(tokenizer, template))
+        except Exception as error:
+            found.append(error)
+
+    aside = threading.Thread(target=work, daemon=True)
+    aside.start()
+    aside.join(SECONDS)
+    if not found:
+        _endless.add(template)
+        raise ValueError(f"it is not done with one exchange within {SECONDS:g} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    if len(found[0].whole) > CHARACTERS:
+        raise ValueError(f"it writes {len(found[0].whole):,} characters for one exchange")
+    return found[0]
+
+
+def _look(tokenizer: Any, template: str) -> Look:
     asked = [{"role": "user", "content": ASK}]
     chats = [(asked, True), ([*asked, {"role": "assistant", "content": SAY}], False)]
     return Look(

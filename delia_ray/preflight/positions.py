@@ -17,6 +17,20 @@ def longest_rows(subject: Subject) -> Iterator[Problem]:
             f"the model has positions for {limit:,} tokens", f"mix.max_length={mix.max_length}",
             f"set mix.max_length={limit} or less",
         )  # fmt: skip
+    longest = subject.config.evaluate.max_tokens
+    if longest >= limit and subject.config.evaluate.suites:
+        yield Problem(
+            f"the model has positions for {limit:,} tokens, question and answer together",
+            f"evaluate.max_tokens={longest}", f"set it below {limit}",
+        )  # fmt: skip
+    sampling = subject.config.synthesize.sampling
+    diverse = any(subject.config.arm_ratio(name) > 0 for name in subject.config.arms)
+    if diverse and sampling.max_tokens >= limit and not subject.config.synthesize.model:
+        yield Problem(
+            f"the model has positions for {limit:,} tokens, so answers end before that",
+            f"synthesize.sampling.max_tokens={sampling.max_tokens}", f"set it below {limit}",
+            fatal=False,
+        )  # fmt: skip
 
 
 def positions(subject: Subject) -> int | None:
