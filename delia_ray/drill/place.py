@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray.errors import DeliaError
+from delia_ray.runtime import WORKER_ENV, local
 
 ENV = {
-    "RAY_AUTH_MODE": "disabled",  # the cluster listens on loopback and lives for the drills
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_OFFLINE": "1",
@@ -32,7 +32,9 @@ class Place:
         """
         self.settings = settings
         self.root = Path(tempfile.mkdtemp(prefix="drill-"))
-        self.temp = tempfile.mkdtemp(prefix="dr-", dir="/tmp")  # short: sockets lie in it
+        # The runs' processes inherit its token: they join it, and nobody else does.
+        self.own = local.prepare(WORKER_ENV)
+        self.temp = str(self.own.folder / "r")
         # Ray writes the cluster's address below it, and would overwrite that of another.
         os.environ.update(ENV, RAY_TMPDIR=self.temp)
         Path(self.temp, "ray").mkdir()
@@ -49,22 +51,28 @@ class Place:
 
         self.cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, "temp_dir": self.temp},
-        )
-        self.node = self.cluster.add_node(num_cpus=self.cpus)
+            head_node_args={
+                "num_cpus": 0, "include_dashboard": False, "temp_dir": self.temp,
+                "node_ip_address": local.LOOPBACK,
+            },
+        )  # fmt: skip
+        self.node = self._add()
         self.cluster.wait_for_nodes()
 
     def close(self) -> None:
         """End the cluster; the runs' folders go too."""
         if self.cluster is not None:
             self.cluster.shutdown()
+        local.end(self.own)
         shutil.rmtree(self.root, ignore_errors=True)
-        shutil.rmtree(self.temp, ignore_errors=True)
 
     def replace_node(self) -> None:
         """The raylet dies with everything on it, and another one comes."""
         self.cluster.remove_node(self.node, allow_graceful=False)
-        self.node = self.cluster.add_node(num_cpus=self.cpus)
+        self.node = self._add()
+
+    def _add(self) -> Any:
+        return self.cluster.add_node(num_cpus=self.cpus, node_ip_address=local.LOOPBACK)
 
     def storage(self, name: str, disk: bool) -> Path:
         """A new, empty storage; on a small disk of its own where ``disk`` asks for one.
@@ -88,7 +96,7 @@ class Place:
     def start(self, storage: Path) -> "subprocess.Popen[bytes]":
         """The run's own process, as users start it; its output goes beside the storage."""
         command = [
-            sys.executable, "-m", "delia_ray.cli", "run", *self.settings, "name=drill",
+            sys.executable, "-P", "-m", "delia_ray.cli", "run", *self.settings, "name=drill",
             f"storage={storage}", f"cluster.address={self.cluster.address}",
         ]  # fmt: skip
         with open(f"{storage}.txt", "ab") as log:

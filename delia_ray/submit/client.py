@@ -60,7 +60,7 @@ class Cluster:
         Raises:
             DeliaError: the cluster refused it or stayed away.
         """
-        entrypoint = f"{shlex.quote(python)} -m delia_ray.cli {verb} {RECIPE}"
+        entrypoint = f"{shlex.quote(python)} -P -m delia_ray.cli {verb} {RECIPE}"
         runtime_env: dict[str, Any] = {"working_dir": str(package.folder)}
         if secrets:
             runtime_env["env_vars"] = secrets

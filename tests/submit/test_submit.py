@@ -57,7 +57,7 @@ def test_a_whole_job_through_lost_connections(work: Path) -> None:
     assert done.stdout == log, "every character once"
     assert "failed" in done.stderr
     assert done.stderr.count("connection lost") >= 1
-    assert job["entrypoint"] == "python -m delia_ray.cli run recipe.yaml"
+    assert job["entrypoint"] == "python -P -m delia_ray.cli run recipe.yaml"
     assert job["submission_id"].startswith("mine-")
     assert job["runtime_env"]["env_vars"] == {"MY_SECRET": SECRET}
     assert SECRET not in done.stdout + done.stderr
