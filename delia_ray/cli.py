@@ -18,7 +18,7 @@ from delia_ray.config import RunConfig, describe, load_config, load_settings
 from delia_ray.console import Screen, chatter_to, clean, clock
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.redaction import redact_message
-from delia_ray.runtime import surroundings
+from delia_ray.runtime import address, surroundings
 
 STAGE_VERBS = {
     "run": ("report", "all five stages and the report; what is done is skipped"),
@@ -155,7 +155,7 @@ def _report(parsed: argparse.Namespace) -> None:
 
 def _execute(config: RunConfig, until: str) -> None:
     run = open_storage(config.storage) / config.name
-    with _logged(run) as screen:
+    with _logged(run, config) as screen:
         # Imported behind the redirection: Ray and vLLM speak while they load.
         from delia_ray import pipeline, runtime
 
@@ -172,7 +172,7 @@ def _execute(config: RunConfig, until: str) -> None:
 
 def _plan(config: RunConfig, probe: int) -> None:
     run = open_storage(config.storage) / config.name
-    with _logged(run) as screen:
+    with _logged(run, config) as screen:
         from delia_ray import pipeline, runtime
         from delia_ray.synthesize.plan import lines
 
@@ -267,9 +267,11 @@ def _export(parsed: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _logged(run: Folder) -> Iterator[Screen]:
+def _logged(run: Folder, config: RunConfig | None = None) -> Iterator[Screen]:
     """Chatter goes to ``log.txt`` in the run's folder, and so does a traceback."""
-    surroundings.keep_private()
+    if address.of(config or RunConfig()) is None:
+        # On a cluster that is joined, workers may be somebody else, who must write there too.
+        surroundings.keep_private()
     if run.is_local:
         log = Path(run.file("log.txt"))
     else:
