@@ -317,7 +317,7 @@ def reason(error: BaseException) -> str:
     """An error in one line. What Ray brought from a worker has the worker's traceback for a text,
     which begins with the error that was first."""
     lines = str(error).strip().splitlines() or [""]
-    first = next((line for line in lines if re.match(r"[\w.]*(Error|Exception): \S", line)), None)
+    first = next((line for line in lines if re.match(r"\A[\w.]*(Error|Exception): \S", line)), None)
     return first or f"{type(error).__name__}: {lines[-1]}"
 
 

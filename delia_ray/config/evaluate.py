@@ -1,6 +1,5 @@
 """The settings of stage 5."""
 
-import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -22,16 +21,16 @@ Tokenizer = Literal[
 
 _TAKES: dict[str, tuple[str, ...]] = {
     "field_accuracy": ("field",),
-    "format_validity": ("form", "pattern", "json_schema"),
-    "accuracy": ("field", "pattern", "labels", "lowercase"),
-    "f1": ("field", "pattern", "labels", "lowercase"),
+    "format_validity": ("form", "pattern", "pattern_seconds", "json_schema"),
+    "accuracy": ("field", "pattern", "pattern_seconds", "labels", "lowercase"),
+    "f1": ("field", "pattern", "pattern_seconds", "labels", "lowercase"),
     "constraints": ("loose",),
     "constraints_per_instruction": ("loose",),
     "bleu": ("tokenize", "lowercase"),
     "chrf": ("lowercase",),
     "chrf++": ("lowercase",),
     "bleurt": ("checkpoint",),
-    "comet": ("checkpoint", "pattern"),
+    "comet": ("checkpoint", "pattern", "pattern_seconds"),
     "length": ("unit",),
 }
 """Metric -> the options that mean something to it."""
@@ -56,6 +55,9 @@ class Metric(Settings):
     it. ``accuracy`` and ``f1``: its one group is the label, at the first place where it occurs.
     ``comet``: its one group is the source text in the last user turn, which is otherwise
     taken whole."""
+    pattern_seconds: float = Field(1.0, gt=0)
+    """CPU seconds that ``pattern`` may take on one text, before the run ends with an error that
+    names it. Patterns whose time doubles with each sign of a text are refused before that."""
     labels: list[str] = []
     """The classes of ``accuracy`` and ``f1``; empty for those of the reference answers."""
     form: Literal["reference", "json", "python", "regex", "json_schema"] = "reference"
@@ -104,9 +106,11 @@ class Metric(Settings):
                 if (self.form == form) != (getattr(self, need) is not None):
                     raise ValueError(f"`form: {form}`, and no other form, needs `{need}`")
         if self.pattern is not None:
+            import regex
+
             try:
-                groups = re.compile(self.pattern).groups
-            except re.error as error:
+                groups = regex.compile(self.pattern).groups
+            except regex.error as error:
                 raise ValueError(f"`pattern` is no regular expression: {error}") from None
             if self.name != "format_validity" and groups != 1:
                 raise ValueError(f"`pattern` needs exactly one group, it has {groups}")

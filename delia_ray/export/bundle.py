@@ -22,7 +22,7 @@ from delia_ray.pipeline import finished, versions
 from delia_ray.redaction import redact
 from delia_ray.stored import reading
 
-_SNAPSHOT = re.compile(r"models--[^/]+/snapshots/([0-9a-f]{40})")
+_SNAPSHOT = re.compile(r"(?:^|/)models--[^/]++/snapshots/([0-9a-f]{40})")
 """Where ``huggingface_hub`` keeps a model, with the commit it is of."""
 
 

@@ -11,6 +11,21 @@ from collections.abc import Callable, Sequence
 from delia_ray.ifeval.counting import blocks, divided, sentences, words
 
 _QUOTES = "\"'“”‘’"
+LONGEST = 1000
+"""Characters of a keyword, marker or list of keywords that is searched for: both it and the
+response come from outside, and a search takes the product of their lengths."""
+
+# Possessive (`*+`, `++`) wherever a part could be split in two ways: a response that does not
+# match costs no more than one that does.
+_LETTER_OR_DIGIT = re.compile(r"\w")
+_FIRST_MARKS = re.compile(r"^\W++")
+_PLACEHOLDER = re.compile(r"\[[^\[\]\n]++\]")
+_BULLET = re.compile(r"^[ \t]*+[*+-][ \t]++(?![*\- \t]*+$)\S", re.MULTILINE)
+_EMPHASIS = re.compile(r"(?<!\*)(\*{1,3})(?![\s*])[^*\n]*+(?<![\s*])\1(?!\*)")
+_TITLE = re.compile(r"<<[^\S\n]*+[^<>\s][^<>\n]*+>>")
+_SIX_ASTERISKS = re.compile(r"(?<!\*)\*{6}(?!\*)")
+_LANGUAGE = re.compile(r"[A-Za-z]*+")
+_FENCE = "```"
 
 
 def _compare(count: int, relation: str, wanted: int) -> bool:
@@ -26,7 +41,8 @@ def _compare(count: int, relation: str, wanted: int) -> bool:
 
 def keywords_existence(response: str, keywords: Sequence[str]) -> bool:
     """Each keyword occurs, also as part of a longer word ("apple" in "apples")."""
-    return all(word.lower() in response.lower() for word in _strings(keywords))
+    small = response.lower()
+    return all(word.lower() in small for word in _strings(keywords))
 
 
 def keywords_frequency(response: str, keyword: str, relation: str, frequency: int) -> bool:
@@ -51,8 +67,16 @@ def letter_frequency(response: str, letter: str, let_relation: str, let_frequenc
 
 def _strings(values: Sequence[str]) -> Sequence[str]:
     if isinstance(values, str) or not all(isinstance(v, str) and v for v in values):
-        raise ValueError(f"{values!r} is not a list of words")
+        raise ValueError(f"{str(values)[:80]!r} is not a list of words")
+    if sum(map(len, values)) > LONGEST:
+        raise ValueError(f"the words have more than {LONGEST} characters together")
     return values
+
+
+def _short(marker: str) -> str:
+    if len(marker) > LONGEST:
+        raise ValueError(f"{marker[:80]!r}... has more than {LONGEST} characters")
+    return marker.strip()
 
 
 # --- length -----------------------------------------------------------------------------
@@ -82,8 +106,9 @@ def nth_paragraph_first_word(
     parts = blocks(response)
     if len(parts) != num_paragraphs or not 1 <= nth_paragraph <= num_paragraphs:
         return False
-    first = re.sub(r"^\W+|\W+$", "", parts[nth_paragraph - 1].split()[0])
-    return first.lower() == first_word.strip().lower()
+    word = _FIRST_MARKS.sub("", parts[nth_paragraph - 1].split(maxsplit=1)[0])
+    end = next((at for at in range(len(word), 0, -1) if _LETTER_OR_DIGIT.match(word[at - 1])), 0)
+    return word[:end].lower() == first_word.strip().lower()
 
 
 # --- content ----------------------------------------------------------------------------
@@ -91,13 +116,15 @@ def nth_paragraph_first_word(
 
 def postscript(response: str, postscript_marker: str) -> bool:
     """The marker, at the start of a word, with text after it. "P.P.S." is no "P.S."."""
-    spaced = r"\s?".join(re.escape(c) for c in postscript_marker.strip() if not c.isspace())
-    return bool(re.search(rf"(?<![\w.]){spaced}(?!\w)\W*\w", response, re.IGNORECASE))
+    marker = _short(postscript_marker)
+    spaced = r"\s?".join(re.escape(c) for c in marker if not c.isspace())
+    found = re.search(rf"(?<![\w.]){spaced}(?!\w)", response, re.IGNORECASE)
+    return found is not None and _LETTER_OR_DIGIT.search(response, found.end()) is not None
 
 
 def number_placeholders(response: str, num_placeholders: int) -> bool:
     """At least so many texts in square brackets on one line, such as ``[address]``."""
-    return len(re.findall(r"\[[^\[\]\n]+\]", response)) >= num_placeholders
+    return len(_PLACEHOLDER.findall(response)) >= num_placeholders
 
 
 # --- format -----------------------------------------------------------------------------
@@ -105,8 +132,7 @@ def number_placeholders(response: str, num_placeholders: int) -> bool:
 
 def number_bullet_lists(response: str, num_bullets: int) -> bool:
     """Exactly so many lines that begin with ``*``, ``-`` or ``+``, white space and text."""
-    items = re.findall(r"^[ \t]*[*+-][ \t]+(?![*\- \t]*$)\S", response, re.MULTILINE)
-    return len(items) == num_bullets
+    return len(_BULLET.findall(response)) == num_bullets
 
 
 def constrained_response(response: str) -> bool:
@@ -116,21 +142,20 @@ def constrained_response(response: str) -> bool:
 
 def number_highlighted_sections(response: str, num_highlights: int) -> bool:
     """At least so many emphasised texts on one line, ``*a*``, ``**a**`` or ``***a***``."""
-    emphasis = re.compile(r"(?<!\*)(\*{1,3})(?![\s*])[^*\n]*(?<![\s*])\1(?!\*)")
-    return len(emphasis.findall(response)) >= num_highlights
+    return len(_EMPHASIS.findall(response)) >= num_highlights
 
 
 def multiple_sections(response: str, section_spliter: str, num_sections: int) -> bool:
     """The marker with a number, such as ``SECTION 2``, at least so often; case counts."""
-    marker = rf"(?<!\w){re.escape(section_spliter.strip())}\s?\d+"
+    marker = rf"(?<!\w){re.escape(_short(section_spliter))}\s?\d++"
     return len(re.findall(marker, response)) >= num_sections
 
 
 def json_format(response: str) -> bool:
     """Nothing but one JSON object or array; a code fence around it is allowed."""
     text = response.strip()
-    if fenced := re.fullmatch(r"```[A-Za-z]*\s*\n?(.*?)\n?\s*```", text, re.DOTALL):
-        text = fenced.group(1)
+    if len(text) >= 2 * len(_FENCE) and text.startswith(_FENCE) and text.endswith(_FENCE):
+        text = _LANGUAGE.sub("", text[len(_FENCE) : -len(_FENCE)], count=1).strip()
     try:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
@@ -139,7 +164,7 @@ def json_format(response: str) -> bool:
 
 def title(response: str) -> bool:
     """Something in double angular brackets on one line, such as ``<<poem of joy>>``."""
-    return bool(re.search(r"<<[^<>\n]*[^<>\s][^<>\n]*>>", response))
+    return _TITLE.search(response) is not None
 
 
 # --- combination ------------------------------------------------------------------------
@@ -152,7 +177,7 @@ def repeat_prompt(response: str, prompt_to_repeat: str) -> bool:
 
 def two_responses(response: str) -> bool:
     """Exactly two different responses with six asterisks between them."""
-    parts = [part.strip() for part in re.split(r"(?<!\*)\*{6}(?!\*)", response)]
+    parts = [part.strip() for part in _SIX_ASTERISKS.split(response)]
     return len(parts) == 2 and all(parts) and parts[0] != parts[1]
 
 
@@ -186,7 +211,8 @@ def end_checker(response: str, end_phrase: str) -> bool:
 
 def quotation(response: str) -> bool:
     """The whole response stands in double quotation marks, straight or typographic."""
-    return bool(re.fullmatch(r"[\"“].*\S.*[\"”]", response.strip(), re.DOTALL))
+    text = response.strip()
+    return text[:1] in ('"', "“") and text[-1:] in ('"', "”") and bool(text[1:-1].strip())
 
 
 def no_comma(response: str) -> bool:

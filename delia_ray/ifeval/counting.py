@@ -7,8 +7,12 @@ abbreviation they may differ by one.
 import re
 
 _WORD = re.compile(r"\w+")
-_CLOSING = r"[\"'”’»)\]*_」』]*"
-_END = re.compile(rf"(?:[.!?]+|…){_CLOSING}(?=\s|$)|[。！？]+{_CLOSING}")
+_CLOSING = r"[\"'”’»)\]*_」』]*+"
+# A run of stops is read once, from its beginning.
+_END = re.compile(rf"(?:(?<![.!?])[.!?]++|…){_CLOSING}(?=\s|$)|[。！？]++{_CLOSING}")
+_SPACE = re.compile(r"\s*+")
+_INITIALS = re.compile(r"(?:[A-Z]\.)*+[A-Z]")
+_EMPTY_LINE = re.compile(r"\n[ \t]*+\n")
 _NEVER_LAST = frozenset("mr mrs ms dr prof st sen gov capt lt sgt messrs vs cf e.g i.e viz".split())  # noqa: SIM905
 """Abbreviations that do not end a sentence."""
 _BEFORE_NUMBERS = frozenset("no nos fig figs vol p pp eq ca approx".split())  # noqa: SIM905
@@ -33,31 +37,38 @@ def sentences(text: str) -> list[str]:
     Bach"; "I" is a word), after the number of a list item at the start of a line, or after
     three dots where a small letter follows. Line breaks end no sentence.
     """
-    found, start = [], 0
+    found, start, seen = [], 0, 0
     for match in _END.finditer(text):
-        if _ends(text, start, match):
+        if _ends(text, start, seen, match):
             found.append(text[start : match.end()])
             start = match.end()
+        seen = match.end()
     found.append(text[start:])
     return [piece.strip() for piece in found if _WORD.search(piece)]
 
 
-def _ends(text: str, start: int, match: re.Match[str]) -> bool:
-    rest = text[match.end() :].lstrip()
+def _ends(text: str, start: int, seen: int, match: re.Match[str]) -> bool:
+    """Whether a sentence that begins at ``start`` ends at ``match``; ``seen`` is where the match
+    before it ended. Only what stands between the two is looked at, so that a text without any
+    end costs no more than another."""
+    after = _SPACE.match(text, match.end()).end()  # type: ignore[union-attr]
+    following = text[after : after + 1]
     stop = match.group().rstrip("\"'”’»)]*_」』")
-    if stop in ("…", "...") and rest[:1].islower():
+    if stop in ("…", "...") and following.islower():
         return False
-    if stop != "." or not rest:
+    if stop != "." or not following:
         return True
-    before = text[start : match.start()]
-    if re.search(r"(?:^|\n)[ \t]*\d+$", before):
+    piece = text[seen : match.start()]
+    _, broken, line = piece.rpartition("\n")
+    if (broken or seen == start) and line.lstrip(" \t").isdecimal():
         return False
-    last = before.split()[-1].lstrip("\"'“‘«([*_") if before.split() else ""
-    if last.lower() in _NEVER_LAST or (last.lower() in _BEFORE_NUMBERS and rest[0].isdigit()):
+    words_before = piece.split()
+    last = words_before[-1].lstrip("\"'“‘«([*_") if words_before else ""
+    if last.lower() in _NEVER_LAST or (last.lower() in _BEFORE_NUMBERS and following.isdigit()):
         return False
     if last.lower() in _BEFORE_SMALL:
-        return rest[0].isupper() or rest[0].isdigit() or rest[0] in "\"“'‘"
-    return last == "I" or not re.fullmatch(r"(?:[A-Z]\.)*[A-Z]", last)
+        return following.isupper() or following.isdigit() or following in "\"“'‘"
+    return last == "I" or not _INITIALS.fullmatch(last)
 
 
 def divided(text: str) -> list[str]:
@@ -76,4 +87,4 @@ def divided(text: str) -> list[str]:
 
 def blocks(text: str) -> list[str]:
     """Paragraphs with at least one empty line between them, none of them empty."""
-    return [part.strip() for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
+    return [part.strip() for part in _EMPTY_LINE.split(text) if part.strip()]

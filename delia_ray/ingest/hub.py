@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _DATASET = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?/?")
-_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_NAME = re.compile(r"\A[\w-][\w.-]*+/[\w.-]++")
 
 
 def names_dataset(path: str) -> bool:

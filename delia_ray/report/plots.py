@@ -174,7 +174,8 @@ def _inline(svg: str, title: str, colours: Mapping[str, str]) -> str:
     from markupsafe import escape
 
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    before, _, behind = svg.partition("<metadata>")
+    svg = before + behind.partition("</metadata>")[2] if behind else svg
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # figure_1, axes_1: the same in every plot
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)

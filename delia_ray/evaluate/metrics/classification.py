@@ -1,13 +1,14 @@
 """Classification: a label is read out of the answer and compared with the reference's."""
 
 import json
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from delia_ray.config import Metric
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics.contract import BaseMetric, CorpusMetric, CorpusScore, RowMetric
+from delia_ray.evaluate.metrics.patterns import Pattern
 from delia_ray.evaluate.metrics.resample import Rows, bootstrap_score
 from delia_ray.evaluate.metrics.structure import parse
 from delia_ray.evaluate.statistics import Values
@@ -21,6 +22,11 @@ class Labelled(BaseMetric):
     with ``lowercase`` neither does case. A reference may also be the bare label.
     """
 
+    def __init__(self, settings: Metric) -> None:
+        super().__init__(settings)
+        self._pattern = None if settings.pattern is None else Pattern(settings)
+        self._labels = set(map(self.norm, settings.labels))
+
     def check(self, references: Sequence[str], sources: Sequence[str] | None = None) -> None:
         bad = [i for i, r in enumerate(references) if self.truth(r) is None]
         if bad:
@@ -32,7 +38,7 @@ class Labelled(BaseMetric):
 
     def read(self, text: str) -> str | None:
         """The label that ``text`` states; None where it states none of ``labels``."""
-        field, pattern = self.settings.field, self.settings.pattern
+        field = self.settings.field
         if field is not None:
             value = parse(text)
             if not (isinstance(value, dict) and field in value):
@@ -41,8 +47,8 @@ class Labelled(BaseMetric):
             if not isinstance(found, str | bool | int | float):
                 return None
             text = found if isinstance(found, str) else json.dumps(found)
-        elif pattern is not None:
-            match = re.search(pattern, text)
+        elif self._pattern is not None:
+            match = self._pattern.search(text)
             if match is None or match.group(1) is None:
                 return None
             text = match.group(1)
@@ -57,8 +63,7 @@ class Labelled(BaseMetric):
 
     def _known(self, text: str) -> str | None:
         label = self.norm(text)
-        labels = self.settings.labels
-        return label if label and (not labels or label in map(self.norm, labels)) else None
+        return label if label and (not self._labels or label in self._labels) else None
 
     def norm(self, label: str) -> str:
         return label.strip().lower() if self.settings.lowercase else label.strip()

@@ -1,11 +1,11 @@
 """COMET (Rei et al. 2020, arXiv 2009.09025) through unbabel-comet, version 2 or later."""
 
-import re
 from collections.abc import Sequence
 from typing import ClassVar
 
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics.learned import LearnedMetric
+from delia_ray.evaluate.metrics.patterns import Pattern
 
 _BATCH = 16
 
@@ -54,7 +54,8 @@ class Comet(LearnedMetric):
         """
         if self.settings.pattern is None:
             return list(sources)
-        found = [re.search(self.settings.pattern, source, re.DOTALL) for source in sources]
+        pattern = Pattern(self.settings, flags="s")
+        found = [pattern.search(source) for source in sources]
         for number, (match, source) in enumerate(zip(found, sources, strict=True), 1):
             if match is None or match.group(1) is None:
                 raise UserError(

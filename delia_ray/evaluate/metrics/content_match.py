@@ -12,11 +12,12 @@ from typing import Any
 from delia_ray.evaluate.metrics.contract import RowMetric
 from delia_ray.evaluate.metrics.structure import Plain, parse
 
-_FENCE = re.compile(r"```[\w-]*\n?(.*?)\n?```", re.DOTALL)
-_TAG = re.compile(r"</?[A-Za-z][^<>\n]*>")
-_KEY = re.compile(r"([\"'])[^\"'\n]*\1\s*:")
-_ITEM = re.compile(r"^[ \t]*(?:[-*+•–]|\d+[.)])[ \t]+", re.MULTILINE)
-_EDGE = re.compile(r"^(?:(?![-+]?\d)[\W_])+|[\W_]+$")
+# Possessive, and the last with a look behind, so that a run of signs is read once.
+_FENCE = re.compile(r"```[\w-]*+\n?+(.*?)\n?```", re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z][^<>\n]*+>")
+_KEY = re.compile(r"([\"'])[^\"'\n]*+\1\s*+:")
+_ITEM = re.compile(r"^[ \t]*+(?:[-*+•–]|\d++[.)])[ \t]++", re.MULTILINE)
+_EDGE = re.compile(r"^(?:(?![-+]?\d)[\W_])++|(?<![\W_])[\W_]++$")
 
 
 class ContentMatch(RowMetric):

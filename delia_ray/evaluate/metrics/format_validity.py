@@ -6,17 +6,15 @@ concerns the format alone. With ``form: reference`` a plain reference asks for a
 answer, so a model that formats where it was told not to is caught too.
 """
 
-import ast
 import json
-import re
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from delia_ray.config import Metric
 from delia_ray.errors import UserError
 from delia_ray.evaluate.metrics.contract import RowMetric
-from delia_ray.evaluate.metrics.structure import form
+from delia_ray.evaluate.metrics.patterns import Pattern
+from delia_ray.evaluate.metrics.structure import Plain, form, python_literal
 
 
 class FormatValidity(RowMetric):
@@ -28,8 +26,10 @@ class FormatValidity(RowMetric):
     - ``json``: a JSON value (RFC 8259, so no ``NaN``);
     - ``python``: a Python literal;
     - ``regex``: ``pattern`` matches the whole output;
-    - ``json_schema``: a JSON value that ``json_schema`` allows, by the jsonschema package, in
-      the draft that the schema names (the newest where it names none).
+    - ``json_schema``: a JSON value that ``json_schema`` allows, by the jsonschema-rs package, in
+      the draft that the schema names (the newest where it names none). Its patterns are
+      ECMA's and take linear time; those that look around stop after a million steps and
+      count as not matching then. References to other files or addresses are not followed.
     """
 
     def __init__(self, settings: Metric) -> None:
@@ -44,9 +44,9 @@ def _validator(settings: Metric) -> Callable[[str, str], bool]:
     if settings.form == "json":
         return lambda output, _: _json(output) is not _NO_VALUE
     if settings.form == "python":
-        return lambda output, _: _is_python(output)
+        return lambda output, _: python_literal(output) is not Plain
     if settings.form == "regex":
-        pattern = re.compile(settings.pattern or "")
+        pattern = Pattern(settings)
         return lambda output, _: pattern.fullmatch(output) is not None
     if settings.form == "json_schema":
         return _schema_validator(settings.json_schema or {})
@@ -54,25 +54,42 @@ def _validator(settings: Metric) -> Callable[[str, str], bool]:
 
 
 def _schema_validator(schema: dict[str, Any]) -> Callable[[str, str], bool]:
-    from jsonschema import SchemaError, validators
-
-    kind = validators.validator_for(schema, default=validators.Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise UserError(
-            f"format_validity: json_schema is no JSON schema: {error.message}"
-        ) from None
-    judge = kind(schema)
+    judge = _judge(schema)
 
     def valid(output: str, reference: str) -> bool:
         value = _json(output)
         try:
             return value is not _NO_VALUE and bool(judge.is_valid(value))
-        except RecursionError:
+        except (RecursionError, ValueError):  # nested too deeply, or half a surrogate pair
             return False
 
     return valid
+
+
+def _judge(schema: dict[str, Any]) -> Any:
+    """A validator whose patterns take linear time, or bounded steps where they look around.
+
+    Raises:
+        UserError: it is no schema, or refers to something outside it.
+    """
+    from jsonschema_rs import FancyRegexOptions, RegexOptions, ValidationError, validator_for
+
+    def refuse(address: str) -> Any:
+        raise ValueError("a schema is read from the recipe alone")
+
+    try:
+        return validator_for(schema, pattern_options=RegexOptions(), retriever=refuse)
+    except (ValidationError, ValueError):
+        pass  # perhaps only for a pattern that looks around
+    try:
+        limited = FancyRegexOptions(backtrack_limit=_STEPS)
+        return validator_for(schema, pattern_options=limited, retriever=refuse)
+    except (ValidationError, ValueError) as error:
+        said = getattr(error, "message", str(error))
+        raise UserError(f"format_validity: json_schema is no JSON schema: {said}") from None
+
+
+_STEPS = 1_000_000
 
 
 _NO_VALUE = object()
@@ -86,13 +103,3 @@ def _json(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         return _NO_VALUE
-
-
-def _is_python(text: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in a string is not our concern
-            ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        return False
-    return True

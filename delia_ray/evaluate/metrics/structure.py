@@ -6,6 +6,8 @@ import re
 import warnings
 from typing import Any
 
+from delia_ray.text import stream_safe
+
 
 class Plain:
     """What text is that is neither JSON nor a Python literal."""
@@ -21,6 +23,13 @@ def parse(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
+    return python_literal(text)
+
+
+def python_literal(text: str) -> Any:
+    """The value of a Python literal, or ``Plain``."""
+    if stream_safe(text) != text:  # Python would normalise it as a name, in quadratic time
+        return Plain
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a string is not our concern
@@ -50,11 +59,13 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
+# Answers are as long as a model likes: what could be split in two ways is possessive (`*+`), so
+# that a text that does not match costs no more than one that does.
 _MARKS = (
-    ("tag", re.compile(r"<([A-Za-z][^<>\s]*)>.*</\1>", re.DOTALL)),
-    ("list items", re.compile(r"(?:[ \t]*(?:[-*•]|\d+[.)])[ \t]+.*(?:\n|\Z))+")),
-    ("brackets", re.compile(r"\[.*\]", re.DOTALL)),
-    ("quotes", re.compile(r"([\"'“]).*[\"'”]", re.DOTALL)),
+    ("tag", re.compile(r"\A<([A-Za-z][^<>\s]*+)>.*</\1>", re.DOTALL)),
+    ("list items", re.compile(r"\A(?:[ \t]*+(?:[-*•]|\d++[.)])[ \t]++.*+(?:\n|\Z))++")),
+    ("brackets", re.compile(r"\A\[.*\]", re.DOTALL)),
+    ("quotes", re.compile(r"\A([\"'“]).*[\"'”]", re.DOTALL)),
 )
 
 

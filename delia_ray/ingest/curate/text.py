@@ -8,10 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from delia_ray.text import stream_safe
+
 Hashes = npt.NDArray[np.uint64]
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff\u00ad]")
 _LINE_ENDS = re.compile("\r\n?|[\u0085\u2028\u2029]")
-_TRAILING = re.compile(r"[ \t\u00a0]+$", re.MULTILINE)
+# Looks behind, so that a long run of blanks within a line is read once and not from each of them.
+_TRAILING = re.compile(r"(?<![ \t\u00a0])[ \t\u00a0]++$", re.MULTILINE)
 _NOT_WORDS = re.compile(r"[\W_]+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
@@ -21,14 +24,14 @@ def normalized(text: str, form: Literal["nfc", "nfkc"]) -> str:
     """``text`` in a Unicode normal form, without invisible characters, odd line ends and spaces
     at the ends of lines; zero-width joiners stay, since scripts and emoji need them."""
     text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
-    text = unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text)
+    text = unicodedata.normalize("NFC" if form == "nfc" else "NFKC", stream_safe(text))
     return _TRAILING.sub("", text).strip()
 
 
 def bare(text: str) -> str:
     """Letters and digits alone, without case: what stays the same under another case,
     punctuation or spacing."""
-    return _NOT_WORDS.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return _NOT_WORDS.sub("", unicodedata.normalize("NFKC", stream_safe(text)).casefold())
 
 
 def windows(texts: Sequence[str], size: int) -> tuple[Hashes, npt.NDArray[np.int64]]:
