@@ -169,8 +169,8 @@ def _named(row: Row) -> dict[str, str]:
     return found
 
 
-_FIRST = re.compile(r"(?P<code>[A-Za-z]{2,3})[-_](?P<rest>\w+)")
-_LAST = re.compile(r"(?P<rest>\w+)[-_](?P<code>[A-Za-z]{2,3})")
+_FIRST = re.compile(r"\A(?P<code>[A-Za-z]{2,3})[-_](?P<rest>\w+)")
+_LAST = re.compile(r"\A(?P<rest>\w+)[-_](?P<code>[A-Za-z]{2,3})")
 
 
 def is_code(name: str) -> bool:

@@ -4,6 +4,7 @@ A pattern such as ``(\\w+\\s?)+:`` takes time that doubles with every word of a 
 not match. The ``regex`` package has Python's syntax and a time limit, which ``re`` lacks.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,12 +63,18 @@ class Pattern:
             ) from None
 
     def _try(self, pattern: str) -> None:
-        """Repeats of the pattern's own signs, then one that ends no match."""
-        signs = dict.fromkeys(c for c in pattern if c not in r"\()[]{}|?*+^$") | {"a": None}
-        units = [*signs, *(sign + " " for sign in signs if sign.isalnum()), " ", "\n", "0"]
+        """Repeats of the pattern's own signs and of neighbours among them, behind its first word;
+        at the end one sign that ends no match and all of its signs, since a text that lacks one
+        of them is not searched at all."""
+        signs = [sign for sign in pattern if sign not in r"\()[]?|*+^$"]
+        units = dict.fromkeys(
+            [*signs, *map("".join, itertools.pairwise(signs)), "a", "a ", "0", "\n"]
+        )
+        first = "".join(itertools.takewhile(lambda sign: sign not in r"\()[]{}?|*+^$.", pattern))
         try:
-            for unit in units[:64]:
-                self.search((unit * _PROBE)[:_PROBE] + "\0")
-                self.fullmatch((unit * _PROBE)[:_PROBE] + "\0")
+            for unit in list(units)[:64]:
+                text = (unit * _PROBE)[:_PROBE] + "\0" + "".join(signs)
+                self.search(first + text)
+                self.fullmatch(first + text)
         except DeliaError as error:
             raise UserError(str(error)) from None
