@@ -8,7 +8,7 @@ from pathlib import Path
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 
-PATIENCE = 15.0
+PATIENCE = 10.0
 """Seconds that a cluster has to answer."""
 FORM = "host:port of its GCS, such as 10.0.0.5:6379"
 TOKEN_FILE = "~/.ray/auth_token"
