@@ -171,6 +171,7 @@ def plan_synthesis(config: RunConfig, watcher: Watcher | None, probe: int) -> di
     plans = run(config, watcher, until=INGEST.name)
     out = plans.folder(SYNTHESIZE.name)
     inputs = {name: plans.folder(name) for name in SYNTHESIZE.needs}
+    preflight.check_rows(config, inputs[INGEST.name], watcher.note if watcher else None)
     return foresee(StageRun(config, plans.run, out, inputs), probe)
 
 

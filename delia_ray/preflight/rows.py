@@ -11,10 +11,13 @@ from delia_ray.artifacts import Folder
 from delia_ray.chats.encode import Encoded, encode
 from delia_ray.chats.texts import REFUSES, Refused, render
 from delia_ray.config import RunConfig
+from delia_ray.errors import UserError
+from delia_ray.evaluate.scoring import check_suite
 from delia_ray.mix.advice import advice_for
 from delia_ray.preflight.positions import positions
 from delia_ray.preflight.problem import Problem
 from delia_ray.preflight.subject import Subject
+from delia_ray.synthesize.prompts import self_sample
 
 LOOKED_AT = 2000
 """Rows of a table that are tokenised, evenly over it."""
@@ -53,20 +56,42 @@ def diverse_rows(subject: Subject, ingest: Folder) -> Iterator[Problem]:
         return
     if config.synthesize.method == "magpie" or config.synthesize.model:
         return
-    rows = ingest.read_first("corpus.parquet", ["prompt"], _PROMPTS).to_pylist()
-    reasons = _reasons(render(subject.tokenizer, [row["prompt"] for row in rows], True))
+    rows = ingest.read_first("corpus.parquet", ["prompt", "answer"], _PROMPTS).to_pylist()
+    shown = config.synthesize.method == "self_sample"
+    chats = [self_sample(row["prompt"], row["answer"] if shown else None) for row in rows]
+    texts = render(subject.tokenizer, chats, True)
+    reasons = _reasons(texts)
     if rows and sum(reasons.values()) == len(rows):
         yield _impossible("corpus", reasons, len(rows), "corpus.turns.system=drop")
+        return
+    limit = positions(subject)
+    lengths = _lengths(subject, texts)
+    long = sum(length >= limit for length in lengths) if limit is not None else 0
+    if long:
+        yield Problem(
+            f"the model has positions for {limit:,} tokens, and {long:,} of {len(lengths):,} "
+            f"queries are as long (the longest has {max(lengths):,}), so they get no answer",
+            "corpus", "take shorter ones"
+            + (", or set synthesize.method=plain, which does not show the reference" if shown
+               else ""),
+            fatal=long == len(rows),
+        )  # fmt: skip
 
 
 def suite_rows(subject: Subject, ingest: Folder) -> Iterator[Problem]:
-    """Prompts that leave no room for an answer."""
+    """Suites that a metric cannot judge, and prompts that leave no room for an answer."""
     limit = positions(subject)
     config = subject.config
     asks = config.evaluate.base or bool(config.arms)
     for suite in config.evaluate.suites if asks else ():
         name = f"suite-{suite.name}.parquet"
-        rows = ingest.read_first(name, ["prompt"], _PROMPTS).to_pylist()
+        table = ingest.read_table(name, ["prompt", "answer"])
+        try:
+            check_suite(suite, table["answer"].to_pylist(), table["prompt"].to_pylist())
+        except UserError as error:
+            yield Problem(str(error))
+            continue
+        rows = table.slice(0, _PROMPTS).to_pylist()
         texts = render(subject.tokenizer, [row["prompt"] for row in rows], True)
         reasons = _reasons(texts)
         if rows and sum(reasons.values()) == len(rows):
@@ -74,19 +99,17 @@ def suite_rows(subject: Subject, ingest: Folder) -> Iterator[Problem]:
                 f"evaluate.suites, {suite.name}", reasons, len(rows), "turns.system=drop for it"
             )
             continue
-        said = [text for text in texts if isinstance(text, str)]
-        ids = subject.tokenizer(said, add_special_tokens=False)["input_ids"] if said else []
         if limit is None:
             continue
+        lengths = _lengths(subject, texts)
         room = limit - config.evaluate.max_tokens
-        tight = sum(len(own) > room for own in ids)
-        if tight:
+        if tight := sum(length > room for length in lengths):
             yield Problem(
                 f"the model has positions for {limit:,} tokens, and with so many for the answer "
-                f"{tight:,} of {len(ids):,} prompts of the suite {suite.name} do not fit (the "
-                f"longest has {max(map(len, ids)):,})",
+                f"{tight:,} of {len(lengths):,} prompts of the suite {suite.name} do not fit (the "
+                f"longest has {max(lengths):,})",
                 f"evaluate.max_tokens={config.evaluate.max_tokens}",
-                "lower it, or take the long rows out", fatal=tight == len(ids),
+                "lower it, or take the long rows out", fatal=tight == len(lengths),
             )  # fmt: skip
 
 
@@ -127,6 +150,15 @@ def _impossible(setting: str, reasons: Counter[str], rows: int, drop: str) -> Pr
 
 def _reasons(found: Sequence[Any]) -> Counter[str]:
     return Counter(one.reason for one in found if isinstance(one, Refused))
+
+
+def _lengths(subject: Subject, texts: Sequence[str | Refused]) -> list[int]:
+    """Tokens of the prompts that the template takes."""
+    said = [text for text in texts if isinstance(text, str)]
+    if not said:
+        return []
+    ids = subject.tokenizer(said, add_special_tokens=False)["input_ids"]
+    return [len(own) for own in ids]
 
 
 def _some(table: pa.Table, most: int) -> list[dict[str, Any]]:

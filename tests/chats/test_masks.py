@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from delia_ray.chats.encode import Encoded, encode
 from delia_ray.chats.format import adapt
 from delia_ray.chats.texts import DIFFERS, JOINED, OWN_THOUGHT, Refused
+from delia_ray.models import prompts_ids
 from tests.chats.styles import ALL, OPENS
 from tests.mix.templates import Style, make_tokenizer
 
@@ -61,6 +62,9 @@ def test_each_answer_and_its_end_is_supervised_and_nothing_else(
         # Words with a space put before each cannot be tokenised in pieces.
         assert several or (found.reason == JOINED and not ALL[style].byte_level)
         return
+    prompt = list(prompts_ids(tokenizer, [_chat(*said[:-1])])[0])
+    runs = np.flatnonzero(np.diff(np.r_[False, found.supervised].astype(int)) == 1)
+    assert turns == "all" or found.ids[: runs[-1]] == prompt, "as generation begins"
     (end,) = (tokenizer.convert_ids_to_tokens(i) for i in ends)
     stretches = _stretches(tokenizer, found)
     assert len(stretches) == len(answers)

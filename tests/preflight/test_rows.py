@@ -102,6 +102,22 @@ def test_rows_that_are_too_long(check: Callable[..., list[str]]) -> None:
         check([rows[0], rows[2]], mix={"max_length": 16, "overlong": "set_aside"})
 
 
+def test_queries_longer_than_the_model(check: Callable[..., list[str]]) -> None:
+    long = _rows([("a" * 300, "b")])
+    with pytest.raises(UserError, match=r"1 of 1 queries are as long.*synthesize\.method=plain"):
+        check(_rows(PLAIN), corpus=long)
+    assert check(_rows(PLAIN), corpus=long, synthesize={"method": "plain"}) == [], "as advised"
+    (note,) = check(_rows(PLAIN), corpus=long + _rows(PLAIN))
+    assert "1 of 3 queries" in note
+
+
+def test_suites_that_cannot_be_judged(check: Callable[..., list[str]]) -> None:
+    suite = _rows(PLAIN)
+    suite[1]["answer"] = None
+    with pytest.raises(UserError, match=r"suite held: 1 of 2 rows .* have no reference answer"):
+        check(_rows(PLAIN), suite=suite)
+
+
 def test_prompts_without_room_for_an_answer(check: Callable[..., list[str]]) -> None:
     long = _rows([("a" * 480, "b"), ("c", "d")])
     (note,) = check(_rows(PLAIN), suite=long)
