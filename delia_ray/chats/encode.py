@@ -34,6 +34,8 @@ from delia_ray.records import Message
 
 Chat = tuple[Sequence[Message], str]
 """A prompt and the answer to it."""
+Places = Collection[int]
+"""Of messages in a prompt."""
 
 
 _BATCH = 2048
@@ -49,7 +51,11 @@ class Encoded(NamedTuple):
 
 
 def encode(
-    tokenizer: Any, chats: Sequence[Chat], ends: Collection[int], turns: str = "last"
+    tokenizer: Any,
+    chats: Sequence[Chat],
+    ends: Collection[int],
+    turns: str = "last",
+    unsupervised: Sequence[Places] | None = None,
 ) -> list[Encoded | Refused]:
     """Ids of each whole chat, and which of them are supervised.
 
@@ -62,15 +68,18 @@ def encode(
         tokenizer: with a chat template.
         ends: ids that end an answer (``models.end_ids``).
         turns: ``last`` supervises the answer, ``all`` the assistant's turns in the prompt too.
+        unsupervised: for each chat the assistant's turns in its prompt that are never supervised.
 
     Returns:
         For each chat its tokens, or why nobody can say which of them the model must learn.
     """
     found: list[Encoded | Refused] = []
     how = _How(tokenizer, frozenset(ends), turns)
+    skipped: Sequence[Places] = unsupervised or [()] * len(chats)
     with ThreadPoolExecutor(1) as aside:
         batches = (
-            _Batch(how, chats[at : at + _BATCH], aside) for at in range(0, len(chats), _BATCH)
+            _Batch(how, chats[at : at + _BATCH], skipped[at : at + _BATCH], aside)
+            for at in range(0, len(chats), _BATCH)
         )
         # In pairs, so that the next batch is under way when one is masked.
         for batch, _ in itertools.pairwise(itertools.chain(batches, [None])):
@@ -111,7 +120,9 @@ class _Stretch(NamedTuple):
 class _Batch:
     """Some chats, rendered; their tokenising is under way."""
 
-    def __init__(self, how: _How, chats: Sequence[Chat], aside: Executor) -> None:
+    def __init__(
+        self, how: _How, chats: Sequence[Chat], skipped: Sequence[Places], aside: Executor
+    ) -> None:
         self.how = how
         self.chats = [
             [*prompt, Message(role="assistant", content=answer)] for prompt, answer in chats
@@ -125,7 +136,7 @@ class _Batch:
             turn
             for number, messages in enumerate(self.chats)
             if isinstance(self.rendered[number], str)
-            for turn in _turns(number, messages, how.turns)
+            for turn in _turns(number, messages, how.turns, skipped[number])
         ]
         self.heads = render(how.tokenizer, [turn.before for turn in self.wanted], True)
 
@@ -210,12 +221,13 @@ class _Batch:
         return _cut(Encoded(ids, np.repeat(np.array(counts, np.bool_), lengths)))
 
 
-def _turns(number: int, messages: list[Message], turns: str) -> list[_Turn]:
+def _turns(number: int, messages: list[Message], turns: str, skipped: Places) -> list[_Turn]:
     ats = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
     last = ats[-1]
     return [
         _Turn(number, messages[:i], messages[i]["content"], i == last)
         for i in (ats if turns == "all" else [last])
+        if i not in skipped
     ]
 
 

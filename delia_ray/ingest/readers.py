@@ -10,22 +10,12 @@ from typing import Any
 
 from delia_ray.ingest.advice import nearest
 from delia_ray.ingest.columns import Evidence, Row, is_empty, study
+from delia_ray.ingest.conversations import Marked, Messages
 from delia_ray.ingest.languages import NAMES, THREE
-from delia_ray.ingest.layouts import (
-    ANSWERS,
-    QUERIES,
-    Alpaca,
-    IfEval,
-    Layout,
-    Marked,
-    Messages,
-    Options,
-    PromptCompletion,
-    RawRow,
-    Templated,
-)
+from delia_ray.ingest.layouts import ANSWERS, QUERIES, Layout, Options, RawRow
 from delia_ray.ingest.notes import Notes
 from delia_ray.ingest.parallel import Parallel
+from delia_ray.ingest.questions import Alpaca, IfEval, PromptCompletion, Templated
 from delia_ray.ingest.rules import Chat
 from delia_ray.ingest.turns import MEDIA, RowError, check_encodable
 

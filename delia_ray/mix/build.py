@@ -9,7 +9,7 @@ them by Ray Data tasks on all CPUs of the cluster.
 import contextlib
 import functools
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,27 +80,38 @@ class Job:
             rows = table.group(group, ["id", "source", "prompt", "answer"]).to_pylist()
         for at, row in enumerate(rows, start=first):
             row.update(row=at, kind="reference" if again else "diverse", variant=0)
+        self._note_unsupervised(rows)
         if again:
             # Further samples of a query are in the pool as often as the query was asked; so
             # is its reference, or the arm would have fewer rows than the one it is held against.
-            queries = [row["id"].partition("-")[0] for row in rows]
-            answers = self._references(queries)
-            for row, query in zip(rows, queries, strict=True):
-                row["answer"] = answers.get(query)
+            answers = self._of_corpus(map(_query, rows), "answer")
+            for row in rows:
+                row["answer"] = answers.get(_query(row))
             yield from (row for row in rows if row["answer"] is None)
         yield from mosaic((row for row in rows if row["answer"] is not None), self.mosaic)
 
-    def _references(self, queries: list[str]) -> dict[str, str | None]:
-        """The corpus's answers; only row groups that hold one of the ``queries`` are read."""
-        found: dict[str, str | None] = {}
+    def _note_unsupervised(self, rows: list[dict[str, Any]]) -> None:
+        """Give ``rows`` the turns of their prompts that are never supervised, where any might be;
+        the queries of the answers are the corpus's."""
+        if self.turns != "all":
+            return
+        several = [row for row in rows if len(row["prompt"]) > 2]
+        places = self._of_corpus(map(_query, several), "unsupervised") if several else {}
+        for row in several:
+            row["unsupervised"] = places.get(_query(row))
+
+    def _of_corpus(self, queries: Iterable[str], column: str) -> dict[str, Any]:
+        """A column of the corpus by query; only row groups that hold one of the ``queries`` are
+        read."""
+        found: dict[str, Any] = {}
         wanted = pa.array(list(set(queries)), pa.string())
         with self.ingest.table("corpus.parquet") as table:
             for group in range(len(table.groups)):
                 ids = table.group(group, ["id"])["id"]
                 own = pc.is_in(ids, value_set=wanted)
                 if pc.any(own).as_py():
-                    answers = table.group(group, ["answer"])["answer"]
-                    kept = (ids.filter(own).to_pylist(), answers.filter(own).to_pylist())
+                    values = table.group(group, [column])[column]
+                    kept = (ids.filter(own).to_pylist(), values.filter(own).to_pylist())
                     found.update(zip(*kept, strict=True))
                 if len(found) == len(wanted):  # the pool order: often a few groups hold all
                     break
@@ -110,7 +121,8 @@ class Job:
         wordings: dict[str, list[dict[str, Any]]] = {}
         for rewording in self.synthesize.read_table("rewordings.parquet").to_pylist():
             wordings.setdefault(rewording["id"], []).append(rewording)
-        table = self.ingest.read_table("downstream.parquet", ["id", "source", "prompt", "answer"])
+        columns = ["id", "source", "prompt", "answer", "unsupervised"]
+        table = self.ingest.read_table("downstream.parquet", columns)
         for at, row in enumerate(table.to_pylist()):
             own = {**row, "kind": "downstream", "row": at}
             yield {**own, "variant": 0}
@@ -118,6 +130,11 @@ class Job:
             # rewordings once.
             for other in wordings.pop(row["id"], []):
                 yield {**own, "variant": other["variant"], "prompt": other["prompt"]}
+
+
+def _query(row: dict[str, Any]) -> str:
+    """The id of the query that a row answers."""
+    return str(row["id"].partition("-")[0])
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,11 @@ def build(job: Job, part: int) -> Built:
     for row in job.read(part):
         (unanswered if row["answer"] is None else rows).append(row)
     encoded = encode(
-        tokenizer, [(r.pop("prompt"), r.pop("answer")) for r in rows], end_ids(path), job.turns
+        tokenizer,
+        [(r.pop("prompt"), r.pop("answer")) for r in rows],
+        end_ids(path),
+        job.turns,
+        [r.pop("unsupervised", None) or () for r in rows],
     )
     kept: list[Encoded] = []
     sequences: list[dict[str, Any]] = []

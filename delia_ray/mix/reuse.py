@@ -38,7 +38,7 @@ def store_key(stage: StageRun, needs: Mapping[str, tuple[str, ...]]) -> str | No
     return digest([inputs, _settings(stage.config)])
 
 
-VERSION = 2
+VERSION = 3
 """Raised when the same rows make other sequences."""
 
 

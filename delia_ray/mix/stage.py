@@ -99,7 +99,7 @@ NEEDS = {
     "ingest": ("downstream.parquet", "corpus.parquet"),
     "synthesize": ("answers.parquet", "rewordings.parquet"),
 }
-STAGE = Stage("mix", version=3, needs=NEEDS, settings=settings, run=run)
+STAGE = Stage("mix", version=4, needs=NEEDS, settings=settings, run=run)
 
 
 def _weights(config: RunConfig) -> dict[str, float]:
