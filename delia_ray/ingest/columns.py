@@ -26,7 +26,7 @@ _NOTHING = _BLANKS | {
 }
 """The same for what may be missing: nobody gives the word ``none`` as an input."""
 _NUMBER = re.compile(r"[-+]?\d[\d.,]{0,40}(e[-+]?\d{1,4})?%?", re.IGNORECASE)
-_FLAGS = frozenset({"true", "false", "yes", "no"})
+_FLAGS = frozenset({"true", "false"})
 
 
 def is_missing(value: Any) -> bool:
@@ -114,7 +114,7 @@ class Held:
 def has_words(text: str) -> bool:
     """Whether ``text`` is of some language rather than an identifier, a path, a number or a
     truth value."""
-    if text.strip().lower() in ("true", "false"):
+    if text.strip().lower() in _FLAGS:
         return False
     solid = text.replace(" ", "")
     if 2 * sum(map(str.isalpha, solid)) < len(solid):

@@ -6,7 +6,7 @@ from typing import Any
 from delia_ray.ingest.columns import Row
 from delia_ray.ingest.layouts import QUERIES, Layout, check_good, missing
 from delia_ray.ingest.marks import marked
-from delia_ray.ingest.rules import Chat
+from delia_ray.ingest.rules import Chat, greeting
 from delia_ray.ingest.turns import RowError, Turn, is_turn
 
 
@@ -43,8 +43,8 @@ class Messages(Layout):
             turns += spelling.chat(chosen if isinstance(chosen, list) else [as_turn(chosen)])
         if turns and turns[-1].role == "assistant":
             check_good(row)
-        if turns and turns[0].role == "assistant":
-            row.left[f"{row.column(name)} (before the first user turn)"] = turns[0].content
+        for turn in greeting(turns):
+            row.left[f"{row.column(name)} (before the first user turn)"] = turn.content
         row.left |= {f"{row.column(name)}.{key}": v for key, v in spelling.left.items()}
         return self.chat(row, turns)
 

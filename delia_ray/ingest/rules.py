@@ -31,7 +31,9 @@ def split_turns(turns: Sequence[Turn], rules: Rules | None = None) -> Chat:
         RowError: no user turn, not alternating, the last user turn is empty, or ``rules`` set
             such chats aside.
     """
-    turns = without_greeting(turns)
+    if greeting(turns):
+        first = [turn.role for turn in turns].index("user")
+        turns = [*(t for t in turns[:first] if t.role == "system"), *turns[first:]]
     roles = [turn.role for turn in turns]
     if "user" not in roles:
         raise RowError("no user turn")
@@ -48,11 +50,10 @@ def split_turns(turns: Sequence[Turn], rules: Rules | None = None) -> Chat:
     return Chat(prompt, answer if answer.strip() else None, unsupervised)
 
 
-def without_greeting(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns without what the assistant says before the first user turn."""
+def greeting(turns: Sequence[Turn]) -> list[Turn]:
+    """What the assistant says before the first user turn; none where no user speaks."""
     first = next((i for i, turn in enumerate(turns) if turn.role == "user"), 0)
-    begun = [turn for turn in turns[:first] if turn.role == "system"]
-    return [*begun, *turns[first:]]
+    return [turn for turn in turns[:first] if turn.role == "assistant"]
 
 
 def _cut(turns: Sequence[Turn]) -> tuple[int, str]:

@@ -11,12 +11,13 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import BASELINES, Arm, RunConfig
 from delia_ray.errors import UserError
 from delia_ray.finetune.stage import STAGE as FINETUNE
-from delia_ray.mix.build import NO_REFERENCE
+from delia_ray.mix.build import NO_REFERENCE, STORE, build
+from delia_ray.mix.build import Job as MixJob
 from delia_ray.mix.index import Index
 from delia_ray.mix.stage import STAGE
 from delia_ray.models import load_tokenizer
-from delia_ray.records import ANSWER, QUERY, SEQUENCE, conform
-from delia_ray.store import Store
+from delia_ray.records import ANSWER, EXAMPLE, QUERY, REWORDING, SEQUENCE, conform
+from delia_ray.store import Store, write_index
 from tests.mix.helpers import make_row
 from tests.mix.test_stage import Place
 
@@ -217,3 +218,51 @@ def test_all_baselines_train_for_as_many_steps(place: Corpus) -> None:
     }  # fmt: skip
     variants = {a: {r["variant"] for r in trained(folder, a)} for a in ("common", "rewording_only")}
     assert variants == {"common": {0}, "rewording_only": {0, 1}}
+
+
+def test_turns_without_weight_are_supervised_in_no_arm(tmp_path: Path, model: Path) -> None:
+    """The rows say which of a prompt's answers are not to be learned from; their wordings and
+    the model's own answers to such queries have the same prompt."""
+    place = Corpus(tmp_path, model, ["said"] * POOL)
+    chat = [
+        {"role": role, "content": text}
+        for role, text in (("user", "a"), ("assistant", "bad"), ("user", "b"),
+                           ("assistant", "good"), ("user", "c"))
+    ]  # fmt: skip
+    origin = {"source": "a", "file": "f", "row": 1, "prompt": chat, "answer": "end"}
+    down = [{"id": "d", **origin, "unsupervised": [1]}, {"id": "e", **origin}]
+    (place.out / "ingest").write_table("downstream.parquet", conform(down, EXAMPLE))
+    queries = [{"id": "q", **origin, "key": 0.0, "unsupervised": [1, 3]},
+               {"id": "p", **origin, "key": 1.0}]  # fmt: skip
+    (place.out / "ingest").write_table("corpus.parquet", conform(queries, QUERY))
+    own = {"source": "a", "prompt": chat, "finish_reason": "stop", "completion_tokens": 1}
+    answers = [{"id": name, **own, "answer": "own"} for name in ("q", "q-2", "p")]
+    (place.out / "synthesize").write_table("answers.parquet", conform(answers, ANSWER))
+    worded = {"id": "d", "variant": 1, "prompt": chat, "register": "", "placement": "after"}
+    (place.out / "synthesize").write_table("rewordings.parquet", conform([worded], REWORDING))
+    job = MixJob(
+        str(model), (), place.out / "ingest", place.out / "synthesize", place.out / "turns",
+        256, "error", "all", 1, reference=True,
+    )  # fmt: skip
+    tokenizer = load_tokenizer(str(model))
+    found: dict[str, str] = {}
+    for part in range(job.parts()):
+        built = build(job, part)
+        write_index(place.out / "turns", STORE, [0] * part + [len(built.sequences)])
+        store = Store(place.out / "turns", STORE)
+        for at, row in enumerate(built.sequences.to_pylist()):
+            tokens = store.row(at)
+            kept = [i for i, c in zip(tokens["input_ids"], tokens["supervised"], strict=True) if c]
+            found[f"{row['kind']} {row['id']} {row['variant']}"] = tokenizer.decode(kept)
+    both, one = "bad<|end|>good<|end|>", "good<|end|>"
+    assert found == {
+        "downstream d 0": f"{one}end<|end|>",
+        "downstream d 1": f"{one}end<|end|>",
+        "downstream e 0": f"{both}end<|end|>",
+        "diverse q 0": "own<|end|>",
+        "diverse q-2 0": "own<|end|>",
+        "diverse p 0": f"{both}own<|end|>",
+        "reference q 0": "end<|end|>",
+        "reference q-2 0": "end<|end|>",
+        "reference p 0": f"{both}end<|end|>",
+    }

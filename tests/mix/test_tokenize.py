@@ -159,3 +159,18 @@ def test_all_ends_of_a_model_are_known(tmp_path: Path, make_model) -> None:
         text.replace('"eos_token_id": 0', '"eos_token_id": [0, 7]')
     )
     assert end_ids(str(folder)) == {0, 7}
+
+
+def test_turns_that_are_never_supervised(tokenizer) -> None:
+    chat = [*CHAT, {"role": "assistant", "content": "second"}, {"role": "user", "content": "three"}]
+    several = [(chat, "third")] * 3
+    found = encode(tokenizer, several, {0}, "all", [(2,), (2, 4), ()])
+    texts = []
+    for one in found:
+        assert isinstance(one, Encoded)
+        texts.append(tokenizer.decode([i for i, c in zip(*one, strict=True) if c]))
+    assert texts == [
+        "second<|end|>third<|end|>", "third<|end|>", "first<|end|>second<|end|>third<|end|>"
+    ]  # fmt: skip
+    last = encode(tokenizer, several[:1], {0}, "last", [(2,)])
+    assert _plain(last[0]) == _plain(_one(tokenizer, chat, "third", {0}))
