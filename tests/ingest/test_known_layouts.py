@@ -12,6 +12,10 @@ from delia_ray.ingest.parse import Job, parse_file
 from .helpers import jsonl, write
 
 
+def system(text: str) -> dict[str, str]:
+    return {"role": "system", "content": text}
+
+
 def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
@@ -79,11 +83,11 @@ CASES = {
         [*((f"system: Be terse.\nuser: q{i}", f"a{i}") for i in range(1, 5)), ("user: q5", "a5")],
     ),
     "a system column that repeats the first turn": Case(
-        [{"system": "Be kind.", "messages": [{"role": "system", "content": "Be kind."}, user("q")]}],
+        [{"system": "Be kind.", "messages": [system("Be kind."), user("q")]}],
         [("system: Be kind.\nuser: q", None)],
     ),
     "a system column that differs from the first turn": Case(
-        [{"system": "Be kind.", "messages": [{"role": "system", "content": "Be terse."}, user("q")]}],
+        [{"system": "Be kind.", "messages": [system("Be terse."), user("q")]}],
         [], ["two system turns that differ"],
     ),
     "system columns by the rules": Case(
