@@ -14,7 +14,15 @@ from delia_ray import __doc__ as story
 from delia_ray import __version__
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.cluster_verbs import add_verbs
-from delia_ray.config import RunConfig, describe, load_config, load_settings
+from delia_ray.config import (
+    RunConfig,
+    Source,
+    checked,
+    compose,
+    describe,
+    load_config,
+    load_settings,
+)
 from delia_ray.console import Screen, chatter_to, clean, clock
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.redaction import redact_message
@@ -68,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, (_, text) in STAGE_VERBS.items():
         recipe(made := verb(name, text, _run))
+        if name == "ingest":
+            made.add_argument(
+                "--look", metavar="FILE",
+                help="only show what a file, folder or URL would be read as; key=value are then "
+                "settings of one source, such as format=parallel",
+            )  # fmt: skip
         if name == "synthesize":
             made.add_argument(
                 "--plan", action="store_true",
@@ -138,11 +152,23 @@ def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _run(parsed: argparse.Namespace) -> None:
+    if getattr(parsed, "look", None):
+        _look(parsed.look, parsed.settings)
+        return
     config = _load(parsed.settings)
     if getattr(parsed, "plan", False):
         _plan(config, parsed.probe)
     else:
         _execute(config, STAGE_VERBS[parsed.verb][0])
+
+
+def _look(path: str, overrides: Sequence[str]) -> None:
+    from delia_ray.ingest.look import look
+
+    if "path" in (key.partition("=")[0] for key in overrides):
+        raise UserError(f"--look {path}: leave path= out, as --look names the file")
+    for line in look(checked(Source, {**compose([], overrides), "path": path})):
+        print(line, flush=True)
 
 
 def _report(parsed: argparse.Namespace) -> None:

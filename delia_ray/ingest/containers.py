@@ -171,7 +171,7 @@ def _table(
     elif reading.quoting == "auto" and dialect.delimiter == "\t":
         stream, error = file.as_far_as_possible()
         text = _text(stream, head, encoding, "")
-        if quotes_are_text(text, dialect):
+        if quotes_are_text(text, dialect, reading.most):
             dialect = replace(dialect, quoted=False)
         text.detach()
         stream.seek(0)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -100,15 +101,15 @@ def _spaced(head: str, records: list[list[str] | None], delimiter: str) -> bool:
     return wrong(trimmed) <= wrong(records)
 
 
-def quotes_are_text(text: IO[str], dialect: Dialect) -> bool:
+def quotes_are_text(text: IO[str], dialect: Dialect, most: int | None = None) -> bool:
     """Whether a whole file makes sense only with quotation marks as text: without them every
     line has as many columns, with them records are broken or joined from several lines.
 
-    Reads ``text`` twice.
+    Reads ``text`` twice, or its first ``most`` lines.
     """
     widths: Counter[int] = Counter()
     marked = False
-    for line in text:
+    for line in itertools.islice(text, most):
         if line.strip("\r\n"):
             widths[line.count(dialect.delimiter)] += 1
             marked = marked or '"' in line
@@ -118,7 +119,7 @@ def quotes_are_text(text: IO[str], dialect: Dialect) -> bool:
     if not width or times < 0.98 * widths.total():
         return False
     text.seek(0)
-    lines, odd = _Counted(text), 0
+    lines, odd = _Counted(itertools.islice(text, most)), 0
     allowed = 0 if times == widths.total() else 0.02 * widths.total()
     reader = dialect.reader(lines)
     while True:

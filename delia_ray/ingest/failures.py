@@ -54,10 +54,17 @@ def nothing(feed: Feed, rejects: pa.Table, parts: Sequence[Part]) -> UserError:
             )
         return UserError(f"{where}: no rows; {feed.setting} must not be empty{held}")
     kind, times, first = _most(rejects)
+    if all(
+        kind.startswith(("the file ", "beyond a limit")) for kind in rejects["kind"].to_pylist()
+    ):
+        return UserError(
+            f"{where}: nothing of {first['file']} could be read ({first['reason']}); "
+            f"{advice(feed.setting, kind, str(first['reason']), parts[0])}"
+        )
     return UserError(
         f"{where}: none of {len(rejects):,} rows could be read; {times:,} times: {kind} "
         f"(row {first['row']} of {first['file']}: {first['reason']}); "
-        f"{_help(feed, kind, first['reason'], parts[0])}"
+        f"{advice(feed.setting, kind, str(first['reason']), parts[0])}"
     )
 
 
@@ -71,7 +78,7 @@ def nothing_in(feed: Feed, file: str, part: Part) -> UserError:
     if len(bad):
         kind, times, first = _most(bad)
         why = f"{times:,} times: {kind} (row {first['row']}: {first['reason']})"
-        help_ = _help(feed, kind, first["reason"], part)
+        help_ = advice(feed.setting, kind, str(first["reason"]), part)
     elif part.facts.unread:
         why = f"not read: {_listed(part.facts.unread)}"
     return UserError(
@@ -85,12 +92,12 @@ def cut_off(feed: Feed, file: str, part: Part, damages: pa.Table) -> UserError:
     first = damages.slice(0, 1).to_pylist()[0]
     good = len(part.records) + len(part.removed)
     limit = first["kind"] == "beyond a limit of the source"
-    advice = f"raise the {feed.setting}.limits that it names" if limit else "get the file again"
+    then = f"raise the {feed.setting}.limits that it names" if limit else "get the file again"
     more = f" (and in {len(damages) - 1:,} more places)" if len(damages) > 1 else ""
     return UserError(
         f"{feed.setting}.path={feed.source.path}: {file} cannot be read to its end: "
         f"{first['reason']} at row {first['row']:,}{more}; how much stood behind is unknown; "
-        f"{advice}, or set {feed.setting}.damaged=set_aside to go on with the {good:,} records "
+        f"{then}, or set {feed.setting}.damaged=set_aside to go on with the {good:,} records "
         "before"
     )
 
@@ -101,15 +108,25 @@ def _most(rejects: pa.Table) -> tuple[str, int, dict[str, object]]:
     return kind, times, rejects.filter(pc.equal(rejects["kind"], kind)).slice(0, 1).to_pylist()[0]
 
 
-def _help(feed: Feed, kind: str, reason: object, part: Part) -> str:
-    if "\\udc" in str(reason):
+def advice(setting: str, kind: str, reason: str, part: Part) -> str:
+    """The settings of the source ``setting`` that would help against rejects of ``kind``."""
+    if "\\udc" in reason:
         kind = "not valid UTF-8"
-    advice = _HELP.get(kind, "" if kind.startswith("no rows but") else _LAYOUT)
+    said = _HELP.get(kind, _LAYOUT if _of_layout(kind) else "the rows themselves must change")
+    if kind == "beyond a limit of the source":
+        said = "raise the {0}.limits that it names"
     if kind.startswith(("no rows but", "the file is damaged", "the file ends")):
-        advice = "another file is needed"
+        said = "see {0}.container=lines" if "container:" in reason else "another file is needed"
     if kind == "no known layout" and len(part.facts.header or ()) == 1:
-        advice = _LAYOUT + ", or {0}.container=lines where each line is a query"
-    return advice.format(feed.setting)
+        said = _LAYOUT + ", or {0}.container=lines where each line is a query"
+    return said.format(setting)
+
+
+def _of_layout(kind: str) -> bool:
+    """Whether rows of this kind may be of another layout than the one they were read by."""
+    return kind.startswith(("no ", "messages is", "a turn", "unknown role")) or kind.endswith(
+        "is not text"
+    )
 
 
 def _listed(unread: dict[str, str]) -> str:

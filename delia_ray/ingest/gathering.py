@@ -20,6 +20,7 @@ from delia_ray.ingest.sources import Feed
 from delia_ray.ingest.spill import Stored
 from delia_ray.records import LEAK, REMOVED, conform
 
+_SAID = 5
 _LISTED = 100
 """Names kept of what was not read."""
 
@@ -101,6 +102,17 @@ class Gathered:
             "guessed_of_files": self.guesses[:_LISTED],
         }  # fmt: skip
         return {name: value for name, value in found.items() if value}
+
+    def lines(self) -> list[str]:
+        """For the screen: what the rows were taken for, and what was not read."""
+        said = [*self.notes.lines(), *self.guesses[:_SAID]]
+        if self.not_read:
+            names = ", ".join([*self.not_read][:_SAID])
+            more = len(self.not_read) - _SAID
+            said.append(f"not read: {names}" + (f" and {more:,} more" if more > 0 else ""))
+        if len(self.damages):
+            said.append(f"{len(self.damages):,} places behind which a file is damaged")
+        return said
 
 
 def _unanswered(table: pa.Table) -> int:

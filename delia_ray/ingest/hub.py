@@ -73,13 +73,22 @@ def splits_of(
         patterns = sanitize_patterns(config.get("data_files") or "**")
     found: dict[str, list[str]] = {}
     for split, own in patterns.items():
-        urls = {url for pattern in own for url in resolve_pattern(str(pattern), base)}
+        urls = {url for pattern in own for url in _matching(resolve_pattern, str(pattern), base)}
         inside = [os.path.relpath(url, root) for url in sorted(urls)]
         # A downloaded README must not name what lies elsewhere.
         if outside := [name for name in inside if name not in names]:
             raise ValueError(f"its README names {outside[0]!r}, which is no file in it")
         found[str(split)] = inside
     return {} if config is None and set(found) == {"train"} and _all_of(names, found) else found
+
+
+def _matching(resolve_pattern: Any, pattern: str, base: str) -> list[str]:
+    try:
+        return list(resolve_pattern(pattern, base))
+    except FileNotFoundError:
+        if any(sign in pattern for sign in "*?["):
+            return []  # one of several words for the same split
+        raise ValueError(f"its README names {pattern!r}, and there is no such file") from None
 
 
 def _all_of(names: Sequence[str], found: dict[str, list[str]]) -> bool:

@@ -100,8 +100,8 @@ def _columns(value: Mapping[str, Any], reading: Reading) -> dict[str, Mapping[st
             }
     if not all(isinstance(part, dict) and part for part in parts):
         return {}
-    if set(value) == {"translation"}:
-        return {}
+    if set(value) == {"translation"} and any(isinstance(v, str) for v in parts[0].values()):
+        return {}  # one row
     index = set(parts[0])
     same = all(set(part) == index for part in parts)
     numbered = all(key.isdigit() for key in index)

@@ -277,6 +277,7 @@ def json_one_line(
         if more.strip():
             begin()
             return json_lines(_lines(held, text), reading, facts)
+    facts.container = "objects"
     return json_values(text, reading, facts, held)
 
 

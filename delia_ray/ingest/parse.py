@@ -61,6 +61,8 @@ class Job:
     header: bool | None = None
     quoting: str = "auto"
     split: str = "train"
+    most: int | None = None
+    """Rows after which the rest of the file is not even counted, to look at its beginning."""
     limits: Limits = field(default_factory=Limits)
     options: Options = field(default_factory=Options)
     aligned: str | None = None
@@ -85,7 +87,7 @@ class Job:
         names = KNOWN | {name.lower() for name in self.columns.values()}
         return Reading(
             name, self.container, self.encoding, header, names, self.quoting,
-            self.split, self.limits,
+            self.split, self.limits, self.most,
         )  # fmt: skip
 
 
@@ -134,7 +136,7 @@ def parse_file(job: Job, curation: Curation | None = None) -> Part:
     reader = Reader(layouts, job.columns, job.without, refused)
     rejects, damages, facts = _Rows(KIND_REJECT), _Rows(KIND_REJECT), Facts()
     read = 0
-    for number, row in _studied(_raw_rows(job, facts), reader):
+    for number, row in _studied(itertools.islice(_raw_rows(job, facts), job.most), reader):
         read += 1
         if records.full(job.limit):
             continue

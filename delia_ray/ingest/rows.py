@@ -54,6 +54,8 @@ class Reading:
     quoting: str = "auto"
     split: str = "train"
     limits: Limits = field(default_factory=Limits)
+    most: int | None = None
+    """Rows that will be asked for, where not all are."""
 
     @property
     def longest(self) -> int:

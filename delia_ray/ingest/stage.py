@@ -137,12 +137,7 @@ def run(run: StageRun) -> Outcome:
         f"{downstream:,} downstream, {pool:,} diverse queries, {len(rejects):,} rejects"
         + (f", {repeats:,} duplicates" if repeats else "")
         + (f", {len(removed):,} removed" if len(removed) else ""),
-        [
-            f"{one.feed.label}: {line}"
-            for one in gathered
-            if said(one)
-            for line in one.notes.lines()
-        ],
+        [f"{one.feed.label}: {line}" for one in gathered if said(one) for line in one.lines()],
     )
 
 
