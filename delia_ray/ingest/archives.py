@@ -10,7 +10,7 @@ from typing import Any
 
 from delia_ray.config import Limits
 from delia_ray.ingest.names import is_data, stem
-from delia_ray.ingest.opening import Meter, Metered, Opened, Watched
+from delia_ray.ingest.opening import Meter, Metered, Opened
 from delia_ray.ingest.rows import LimitError, excerpt
 
 _BLOCK = 512
@@ -94,24 +94,49 @@ def tar_members(file: Opened) -> Iterator[Member]:
     with tarfile.open(
         fileobj=file.stream, mode="r|", tarinfo=_header_class(), ignore_zeros=True
     ) as archive:
-        for number, info in enumerate(archive, 1):
-            _check_count(number, file.meter.limits)
-            archive.members = []  # type: ignore[attr-defined]  # the library keeps every header otherwise
-            if info.isdir():
-                continue
-            name = shown(info.name)
-            if sample and stem(sample[0].name) != stem(name):
-                yield from _sample(sample)
-                sample = []
-            one = _tar_member(archive, info, name, file.meter)
-            if one.raw is None or info.size > _HELD:
-                if sample or one.raw is None:
-                    sample.append(replace(one, raw=None))
-                else:
+        try:
+            for number, info in enumerate(archive, 1):
+                _check_count(number, file.meter.limits)
+                archive.members = []  # type: ignore[attr-defined]  # all headers stay otherwise
+                if info.isdir():
+                    continue
+                name = shown(info.name)
+                if sample and stem(sample[0].name) != stem(name):
+                    yield from _sample(sample)
+                    sample = []
+                one = _tar_member(archive, info, name, file.meter)
+                if one.raw is not None and info.size > _HELD and not sample:
                     yield one
-            else:
-                sample.append(replace(one, raw=Watched(io.BytesIO(one.raw.read()))))
+                    continue
+                held = None if one.raw is None or info.size > _HELD else _Held(one.raw)
+                sample.append(replace(one, raw=held and Metered(held.read, file.meter)))
+                if held and held.error is not None:
+                    break
+        except (tarfile.TarError, LimitError, EOFError, OSError, ValueError):
+            yield from _sample(sample)
+            raise
     yield from _sample(sample)
+
+
+class _Held:
+    """The bytes of a member as far as they can be read, then the error."""
+
+    def __init__(self, raw: Any) -> None:
+        found = io.BytesIO()
+        self.error: Exception | None = None
+        try:
+            while data := raw.read(2**16):
+                found.write(data)
+        except Exception as error:  # raised where these bytes are read
+            self.error = error
+        found.seek(0)
+        self._found = found
+
+    def read(self, size: int) -> bytes:
+        data = self._found.read(size)
+        if not data and self.error is not None:
+            raise self.error
+        return data
 
 
 def _tar_member(archive: Any, info: tarfile.TarInfo, name: str, meter: Meter) -> Member:

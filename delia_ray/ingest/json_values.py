@@ -43,7 +43,7 @@ class _Buffer:
             LimitError: too much waits already.
         """
         waiting = len(self.held) - self.at
-        if waiting > self._longest:
+        if waiting >= self._longest:
             mib = round(self._longest / 2**20, 3)
             raise LimitError("a value without an end", "value_mib", mib)
         new = self._text.read(max(_CHUNK, waiting))
@@ -236,6 +236,7 @@ class _Values:
                     self.facts.inside += buffer.place - start
                     buffer.take()
                     return
+                buffer.skip_space()
                 value = buffer.value()
             except (json.JSONDecodeError, RecursionError) as error:
                 yield self._fault(start, text, error)
@@ -271,14 +272,16 @@ def json_one_line(
 ) -> Iterator[tuple[int, Any]]:
     """A file whose first line is long or the only one: lines of JSON after all, or one object
     that may hold the rows. ``begin`` is called before lines are read."""
-    held = text.readline(_WHOLE)
-    while "\n" in held and (more := text.read(64)):
-        held += more
-        if more.strip():
+    held = [text.readline(min(_WHOLE, reading.longest))]
+    size = len(held[0])
+    while held[0].endswith("\n") and (more := text.read(_CHUNK)):
+        held.append(more)
+        size += len(more)
+        if more.strip() or size > _WHOLE:
             begin()
-            return json_lines(_lines(held, text), reading, facts)
+            return json_lines(_lines("".join(held), text), reading, facts)
     facts.container = "objects"
-    return json_values(text, reading, facts, held)
+    return json_values(text, reading, facts, "".join(held))
 
 
 def _lines(held: str, text: IO[str]) -> Iterator[str]:

@@ -94,8 +94,9 @@ def container(head: bytes, reading: Reading | None = None, encoding: str = "utf-
 
 
 def several_lines(head: bytes, encoding: str) -> bool:
-    """Whether more than one line that holds something can be seen in the first bytes."""
-    return "\n" in decode_head(head, encoding).strip()
+    """Whether more than one line that holds something can be seen in the first bytes, or none."""
+    text = decode_head(head, encoding).strip()
+    return "\n" in text or not text
 
 
 def _json_kind(lines: list[str]) -> str:

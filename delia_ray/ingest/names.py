@@ -29,7 +29,8 @@ def is_data(name: str) -> bool:
 
 def is_aside(name: str) -> bool:
     """Whether a file is hidden or holds what a program keeps about data."""
-    hidden = any(part.startswith((".", "_")) for part in name.strip("/").split("/"))
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    hidden = any(part.startswith((".", "_")) for part in parts)
     return hidden or bare(name) in _METADATA
 
 

@@ -95,7 +95,7 @@ def test_a_broken_member_says_which_and_the_next_is_read(tmp_path):
 
 
 def test_links_and_names_that_lead_outside_are_no_paths(tmp_path):
-    data = tar({"train.jsonl": None, "../../up.jsonl": jsonl(ROWS)})
+    data = tar({"train.jsonl": None, "./../../up.jsonl": jsonl(ROWS)})
     found, facts = read(write(tmp_path, "in/x.tar", data))
     assert rows(found) == ROWS
     assert facts.unread == {"train.jsonl": "no plain file"}
@@ -115,8 +115,13 @@ def test_samples_of_a_webdataset_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("cut", "good"),
-    [(lambda d: d[: -10240 + 512 * 7], 3), (lambda d: d[:700], 0), (lambda d: d[:1100] + d[1200:], 0)],
-)  # fmt: skip
+    [
+        (lambda d: d[: -(-len(d.rstrip(b"\0")) // 512) * 512], 2703),  # only the end mark
+        (lambda d: d[:700], 0),
+        (lambda d: d[:-20_000], 1500),
+        (lambda d: d[:1024] + b"x" * 512 + d[1536:], 3),  # the second header
+    ],
+)
 def test_a_cut_tar_is_damaged(cut, good, tmp_path):
     """The library would take some of these for the end of the archive."""
     data = tar({"a.jsonl": jsonl(ROWS), "big.jsonl": jsonl(ROWS * 900)})
@@ -183,14 +188,13 @@ def test_an_encrypted_member_is_not_read(tmp_path):
     assert (found, facts.unread) == ([], {"x.jsonl": "encrypted"})
 
 
-BOMB = b"\n" * (300 * 2**20)
+BOMB = (b" " * (2**20 - 1) + b"\n") * 300
 
 
 @pytest.mark.parametrize(
     ("data", "limits", "setting"),
     [
-        (lambda: bz2.compress(BOMB), {}, "limits.ratio=250"),
-        (lambda: zipped({"x.jsonl": BOMB}), {}, "limits.ratio=250"),
+        (lambda: zstd.compress(BOMB), {}, "limits.ratio=250"),
         (lambda: gzip.compress(jsonl(ROWS * 5000)), {"unpacked_gib": 1e-5}, "limits.unpacked_gib"),
         (lambda: zstd.compress(jsonl(ROWS * 5000)), {"unpacked_gib": 1e-5}, "limits.unpacked_gib"),
         (lambda: tar({f"{i}.jsonl": b"" for i in range(9)}), {"members": 5}, "limits.members=5"),
@@ -199,7 +203,7 @@ BOMB = b"\n" * (300 * 2**20)
          "limits.nesting=3"),
         (lambda: gzip.compress(gzip.compress(gzip.compress(gzip.compress(jsonl(ROWS))))), {},
          "limits.nesting=3"),
-        (lambda: b'{"prompt": "' + b"x" * 300_000 + b'"}\n{}\n', {"value_mib": 0.1},
+        (lambda: b'{"prompt": "' + b"x" * 3_000_000 + b'"}\n{}\n', {"value_mib": 0.1},
          "limits.value_mib=0.1"),
         (lambda: b'[{"prompt": "' + b"x" * 3_000_000, {"value_mib": 0.1}, "limits.value_mib=0.1"),
         (lambda: b"prompt," + b"x," * 300 + b"y\n", {"columns": 50}, "limits.columns=50"),
