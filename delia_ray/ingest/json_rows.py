@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from delia_ray.ingest.rows import Bad, Damage, Facts, Reading, excerpt
+from delia_ray.ingest.turns import is_turn
 
-_WHO = ("role", "from", "speaker", "author")
-_WHAT = ("content", "value", "text", "message")
 MARK = "\ufeff"
 """A byte-order mark, which stands in the middle where files were put together."""
 
@@ -87,17 +86,9 @@ def where(error: Exception) -> str:
 
 def chat_of(value: Any) -> Any:
     """A bare list of turns as the row that holds them; anything else as it is."""
-    if isinstance(value, list) and value and all(map(_is_turn, value)):
+    if isinstance(value, list) and value and all(map(is_turn, value)):
         return {"messages": value}
     return value
-
-
-def _is_turn(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and any(isinstance(value.get(key), str) for key in _WHO)
-        and any(key in value for key in _WHAT)
-    )
 
 
 def shallow(row: Any, depth: int) -> Any:
