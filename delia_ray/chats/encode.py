@@ -29,7 +29,7 @@ from delia_ray.chats.texts import (
     Texts,
     render,
 )
-from delia_ray.chats.thoughts import marks_in
+from delia_ray.chats.thoughts import marks_in, separate
 from delia_ray.records import Message
 
 Chat = tuple[Sequence[Message], str]
@@ -167,12 +167,16 @@ class _Batch:
         for turn, head in reversed(turns):
             if isinstance(head, Refused):
                 return head
-            holds_thought = how.thoughts is not None and how.thoughts.end in turn.said
-            if not text.startswith(head):
-                return Refused(OWN_THOUGHT if holds_thought else DIFFERS)
-            span = find(text, len(head), turn.said, how.end_texts)
+            if how.thoughts is not None and separate(turn.said, how.thoughts)[0]:
+                head, span = _thinking(text, head, turn.said, how)
+                if span is None:
+                    return Refused(OWN_THOUGHT)
+            elif not text.startswith(head):
+                return Refused(DIFFERS)
+            else:
+                span = find(text, len(head), turn.said, how.end_texts)
             if span is None:
-                return Refused(OWN_THOUGHT if holds_thought else REWRITES)
+                return Refused(REWRITES)
             if turn.is_last:
                 span = reach(text, span, how.end_texts) if not span.token else span
                 closer = span.closer(text)
@@ -219,6 +223,24 @@ class _Batch:
         ids = [i for piece in pieces for i in piece]
         lengths = [len(piece) for piece in pieces]
         return _cut(Encoded(ids, np.repeat(np.array(counts, np.bool_), lengths)))
+
+
+def _thinking(text: str, head: str, said: str, how: _How) -> tuple[str, Span | None]:
+    """Where the prompt ends and the span of an answer that begins with a thought; no span where
+    the template does not write the thought before it.
+
+    Such a prompt does not close an empty thought, as that of the other rows does: the model has
+    to produce the thought.
+    """
+    assert how.thoughts is not None
+    thought, answer = separate(said, how.thoughts)
+    at = head.rfind(how.thoughts.begin)
+    if at >= 0 and not "".join(separate(head[at:], how.thoughts)).strip():
+        head = head[:at]
+    behind = text.find(how.thoughts.end, len(head)) + len(how.thoughts.end)
+    if not text.startswith(head) or thought not in text[len(head) : behind]:
+        return head, None
+    return head, find(text, behind, answer, how.end_texts)
 
 
 def _turns(number: int, messages: list[Message], turns: str, skipped: Places) -> list[_Turn]:

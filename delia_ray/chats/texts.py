@@ -22,7 +22,7 @@ REFUSES = "the chat template refuses it"
 DIFFERS = "the chat template renders the prompt differently once an answer follows"
 NO_END = "the chat template writes no end token after the answer"
 REWRITES = "the chat template does not write the answer as it is"
-OWN_THOUGHT = "the answer holds a thought, which the chat template takes out or writes elsewhere"
+OWN_THOUGHT = "the chat template does not write the thought that the answer begins with"
 JOINED = "prompt and answer are joined in one token"
 MARKERS = "the generation markers of the chat template say that its answer is elsewhere"
 

@@ -24,7 +24,7 @@ def marks_of(model: str) -> tuple[str, str] | None:
     folder = models.locate(model)
     if _KEY not in _template(Path(folder)):  # loading a tokenizer takes seconds
         return None
-    return marks_in(models.load_tokenizer(folder))
+    return marks_in(models.published_tokenizer(folder))
 
 
 def _template(folder: Path) -> str:

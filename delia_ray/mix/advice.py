@@ -19,8 +19,8 @@ ADVICE: dict[str, str] = {
     ),
     REWRITES: ("use a copy of the model with a chat_template.jinja that writes content as it is"),
     OWN_THOUGHT: (
-        "take the thoughts out of the answers, or use a copy of the model with a "
-        "chat_template.jinja that writes content as it is"
+        "set turns.reasoning=drop for the source (downstream.turns.reasoning=drop), or use a copy "
+        "of the model with a chat_template.jinja that writes content as it is"
     ),
     JOINED: "begin the answers without space or a line break",
     MARKERS: "correct or leave out {% generation %} in the chat template",

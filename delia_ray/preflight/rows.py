@@ -9,11 +9,14 @@ import pyarrow.compute as pc
 
 from delia_ray.artifacts import Folder
 from delia_ray.chats.encode import Encoded, encode
+from delia_ray.chats.format import look
 from delia_ray.chats.texts import REFUSES, Refused, render
+from delia_ray.chats.thoughts import separate
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.evaluate.scoring import check_suite
 from delia_ray.mix.advice import advice_for
+from delia_ray.models import thoughts_of
 from delia_ray.preflight.positions import positions
 from delia_ray.preflight.problem import Problem
 from delia_ray.preflight.subject import Subject
@@ -34,7 +37,8 @@ def downstream_rows(subject: Subject, ingest: Folder) -> Iterator[Problem]:
     rows = _some(table, LOOKED_AT)
     chats = [(row["prompt"], row["answer"] or "") for row in rows]
     found = encode(subject.tokenizer, chats, subject.ends, config.mix.turns)
-    yield from _refused(found, len(table))
+    yield from _refused(found)
+    yield from _thoughts(subject, rows)
     lengths = [len(e.ids) for e in found if isinstance(e, Encoded)]
     longer = sum(length > config.mix.max_length for length in lengths)
     if longer and (config.mix.overlong == "error" or longer == len(lengths)):
@@ -125,7 +129,18 @@ def _unused_tokens(config: RunConfig, table: pa.Table) -> Iterator[Problem]:
             )  # fmt: skip
 
 
-def _refused(found: Sequence[Encoded | Refused], rows: int) -> Iterator[Problem]:
+def _thoughts(subject: Subject, rows: Sequence[dict[str, Any]]) -> Iterator[Problem]:
+    marks = thoughts_of(subject.config.model)
+    held = sum(bool(separate(row["answer"] or "", marks)[0]) for row in rows)
+    if held and look(subject.tokenizer).head.rstrip().endswith(marks.end if marks else "\0"):
+        yield Problem(
+            f"{held:,} of {len(rows):,} answers begin with thoughts, which are learned; in "
+            "synthesis and evaluation the prompt closes an empty one, so models answer at once",
+            "downstream", fatal=False,
+        )  # fmt: skip
+
+
+def _refused(found: Sequence[Encoded | Refused]) -> Iterator[Problem]:
     reasons = _reasons(found)
     lost = sum(reasons.values())
     if not lost:

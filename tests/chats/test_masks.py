@@ -120,13 +120,22 @@ def test_the_next_marker_ends_an_answer_that_the_template_does_not_end() -> None
 
 
 @pytest.mark.parametrize("style", ["thinks", "switches", "opens and closes"])
-def test_an_empty_thought_is_prompt_and_a_thought_of_ones_own_is_set_aside(style: str) -> None:
+def test_an_empty_thought_is_prompt_and_a_thought_of_ones_own_is_learned(style: str) -> None:
     tokenizer, ends = _made(style)
     ask = _chat("Name a colour")
     plain, own = encode(tokenizer, [(ask, "Blue"), (ask, "<think>\nhm\n</think>\n\nBlue")], ends)
     assert _stretches(tokenizer, plain) == ["Blue<|im_end|>"]
     prompt = tokenizer.apply_chat_template(ask, tokenize=False, add_generation_prompt=True)
     assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert _stretches(tokenizer, own) == ["<think>\nhm\n</think>\n\nBlue<|im_end|>"]
+    assert tokenizer.decode(own.ids).startswith("<|im_start|>user\nName a colour<|im_end|>\n")
+    # One that takes thoughts out loses no more than such rows.
+    tokenizer, ends = make_tokenizer(ALL["chatml"])
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "m.content +", "m.content.split('</think>')[-1] +"
+    )
+    plain, own = encode(tokenizer, [(ask, "Blue"), (ask, "<think>\nhm\n</think>Blue")], ends)
+    assert _stretches(tokenizer, plain) == ["Blue<|im_end|>"]
     assert own == Refused(OWN_THOUGHT)
 
 

@@ -1,5 +1,6 @@
 """What the rows make impossible is said before anything is generated."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from tests.conftest import TEMPLATE
 NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
     "{% endif %}" + TEMPLATE
+)
+THINKS = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'assistant' and "
+    "'</think>' not in m['content'] %}<think>\n\n</think>\n\n{% endif %}{{ m['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 User = tuple[str, str]
 
@@ -100,6 +106,18 @@ def test_rows_that_are_too_long(check: Callable[..., list[str]]) -> None:
         UserError, match=r"2 of 2 .*set mix\.max_length=\d+, or mix\.overlong=split"
     ):
         check([rows[0], rows[2]], mix={"max_length": 16, "overlong": "set_aside"})
+
+
+def test_thoughts_in_answers_are_told_of(
+    check: Callable[..., list[str]], model: Path, tmp_path: Path
+) -> None:
+    rows = _rows([*PLAIN, ("A third?", "<think>\nhm\n</think>\n\nGreen")])
+    assert check(rows) == [], "a template without thoughts"
+    folder = tmp_path / "thinks"
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").write_text(THINKS)
+    (note,) = check(rows, model=str(folder))
+    assert "1 of 3 answers begin with thoughts" in note
 
 
 def test_queries_longer_than_the_model(check: Callable[..., list[str]]) -> None:
