@@ -26,8 +26,11 @@ def load_causal(path: str, **options: Any) -> Any:
 def decoder_of(model: Any) -> Any:
     """The text model inside ``model``, which gives the states that its head reads."""
     found = model.get_decoder()
+    if found is not model:
+        return found
     # Some families name themselves (Llama 4, transformers 5.19).
-    return found if found is not model else getattr(model, model.base_model_prefix, model)
+    names = (model.base_model_prefix, "model")
+    return next((getattr(model, n) for n in names if getattr(model, n, model) is not model), model)
 
 
 def config_of(path: str) -> Any:

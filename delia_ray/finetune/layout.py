@@ -18,7 +18,7 @@ from delia_ray.causal_models import config_of, decoder_of, model_class
 from delia_ray.errors import UserError
 from delia_ray.finetune.attention import FLAT
 from delia_ray.finetune.objective import Objective
-from delia_ray.finetune.small import build, few_layers, is_small, narrow
+from delia_ray.finetune.small import build, few_layers, is_small, narrow, one_thread
 
 STAND_INS = {"auto": "varlen", "flash_attention_2": "varlen", "flash_attention_3": "varlen",
              "flex_attention": "sdpa"}  # fmt: skip
@@ -55,6 +55,7 @@ class Layout:
 
 
 @functools.lru_cache(maxsize=8)
+@one_thread()
 def find_layout(path: str, wanted: str) -> Layout:
     """The layout under which documents of the model in folder ``path`` see nothing of each other.
 

@@ -153,9 +153,10 @@ class Objective(torch.nn.Module):
 
 
 def _after_head(logits: torch.Tensor, config: Any) -> torch.Tensor:
-    """What some families do to their logits: Cohere multiplies, Granite divides, Gemma 2 caps."""
+    """What some families do to their logits: Cohere multiplies, Granite divides, Gemma 2 and
+    RecurrentGemma cap."""
     logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
+    cap = getattr(config, "final_logit_softcapping", getattr(config, "logits_soft_cap", None))
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
 

@@ -5,6 +5,7 @@ beyond a document, logits that nobody knows how to scale) is in how it is built,
 weights or its size. So it is looked for in a copy that is made in a moment.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Iterator
@@ -101,6 +102,17 @@ def build(config: Any, kernel: str | None, seed: int = 0) -> Any:
             elif parameter.dim() > 1:
                 parameter.normal_(0, 1.5 / math.sqrt(max(parameter.shape[-1], parameter.shape[-2])))
     return model
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread: of a small model, several would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def size(config: Any) -> int:

@@ -20,7 +20,7 @@ from delia_ray.finetune.layout import STAND_INS, Layout
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.result import merge, write_adapter, write_whole
-from delia_ray.finetune.small import build, few_layers, is_small, narrow
+from delia_ray.finetune.small import build, few_layers, is_small, narrow, one_thread
 from delia_ray.generation_settings import FILE
 from delia_ray.token_rows import initialise_rows, token_ids
 
@@ -71,7 +71,7 @@ def try_step(
     """
     family = config_of(path).model_type
     settings = settings.model_copy(update={"quantize": "none", "adapter": None})
-    with small_folder(path) as folder:
+    with small_folder(path) as folder, one_thread():
         try:
             return _whole_life(folder, settings, special_tokens, layout)
         except _Failed as failed:
