@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from delia_ray.mix.texts import Refused
 from peft import PeftModel
 
 from delia_ray.artifacts import Folder, open_storage
@@ -19,7 +20,6 @@ from delia_ray.finetune.lora_layers import ends_of
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.result import merge, write_adapter, write_whole
-from delia_ray.mix.texts import Refused
 from delia_ray.mix.tokenize import Encoded, encode
 from delia_ray.models import end_ids, load_tokenizer, prompt_ids
 from delia_ray.records import SEQUENCE, STEP, TOKENS, conform
