@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from delia_ray.mix.texts import Refused
 from peft import PeftModel
 
 from delia_ray.artifacts import Folder, open_storage
+from delia_ray.chats.encode import Encoded, encode
+from delia_ray.chats.texts import Refused
 from delia_ray.config import Finetune, Lora, TransformersEngine
 from delia_ray.engines import Request
 from delia_ray.engines.transformers import Transformers
@@ -20,7 +21,6 @@ from delia_ray.finetune.lora_layers import ends_of
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.result import merge, write_adapter, write_whole
-from delia_ray.mix.tokenize import Encoded, encode
 from delia_ray.models import end_ids, load_tokenizer, prompt_ids
 from delia_ray.records import SEQUENCE, STEP, TOKENS, conform
 from delia_ray.store import lists, write_file, write_index
@@ -88,7 +88,7 @@ def live(name: str, base: Path, work: Path) -> Life:
     settings = Finetune(method="full", precision="fp32")
     objective, full, tokenizer = _prepared(path, settings, layout)
     packed = _against_alone(objective, steps)
-    losses = _train(objective, steps, 150)
+    losses = _train(objective, steps, 300)
     write_whole(full, tokenizer, work / "full", {n: p.detach() for n, p in full.named_parameters()})
     prompts = [prompt for prompt, _ in rows]
     wanted = [text.removesuffix(manner.ends[0]) for text, _ in masks]

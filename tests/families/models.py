@@ -197,7 +197,7 @@ FAMILIES: dict[str, Family] = {
         "default system",
     ),
     "gpt-oss": Family(
-        _text(tf.GptOssConfig, **_HEADS, sliding_window=16, num_local_experts=4,
+        _text(tf.GptOssConfig, **_HEADS, sliding_window=64, num_local_experts=4,
               num_experts_per_tok=2),
         "channels",
     ),
