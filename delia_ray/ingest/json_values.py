@@ -228,15 +228,17 @@ class _Values:
             start, text = buffer.place, buffer.held[buffer.at : buffer.at + EXCERPT]
             try:
                 key = str(buffer.value())
+                self.facts.inside += buffer.place - start
+                start = buffer.place
                 if buffer.sign() == ":":
                     buffer.take()
                 if not seen and key not in CHATS and buffer.lists_objects():
                     self.listed, self.arrays = key, 1
                     self.facts.note(f"the list {key!r} of one object")
-                    self.facts.inside += buffer.place - start
                     buffer.take()
                     return
                 buffer.skip_space()
+                start = buffer.place
                 value = buffer.value()
             except (json.JSONDecodeError, RecursionError) as error:
                 yield self._fault(start, text, error)
