@@ -18,7 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from delia_ray.artifacts import Folder
-from delia_ray.stored import Damaged, reading
+from delia_ray.records import STEP, TOKENS
+from delia_ray.stored import Damaged, mismatch, reading
 from delia_ray.tables import open_arrow
 
 BATCH = 1024
@@ -120,7 +121,12 @@ class Store:
             path = self.folder.file(name)
             local = self.folder.is_local
             source = pa.memory_map(path) if local else self.folder.fs.open(path, "rb")
-            self._readers[file] = open_arrow(source)
+            reader = open_arrow(source)
+            known = {"sequences": TOKENS}.get(self.name)
+            wanted = STEP if self.name.startswith("steps-") else known
+            if wanted is not None and (fault := mismatch(reader.schema, wanted)):
+                raise ValueError(fault)
+            self._readers[file] = reader
         return self._readers[file]
 
 

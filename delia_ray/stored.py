@@ -21,8 +21,8 @@ from delia_ray.records import digest
 LARGEST_JSON = 256 * 2**20
 """Bytes of a JSON file of ours; none comes near."""
 _FAULTS = (
-    pa.ArrowException, ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError,
-    RecursionError, EOFError,
+    pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    MemoryError, RecursionError, EOFError,
 )  # fmt: skip
 """What readers raise for content; pyarrow's own errors of input and output have no number."""
 

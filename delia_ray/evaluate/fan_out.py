@@ -19,6 +19,7 @@ from delia_ray.evaluate.robustness import robustness
 from delia_ray.evaluate.scoring import SuiteScore, score_suite
 from delia_ray.records import COMPLETION
 from delia_ray.stage import StageRun
+from delia_ray.stored import Damaged
 
 PARTS = "parts"
 """Folder inside the stage's, until it is finished."""
@@ -76,8 +77,11 @@ def _answer_shares(
     done: Answers = {}
     took: dict[str, list[Took]] = {}
     for share in shares:
-        for name in share.chunks():
-            for row in kept.read_table(name, schema=COMPLETION).to_pylist():
+        for name, chunk in share.chunks().items():
+            rows = kept.read_table(name, schema=COMPLETION).to_pylist()
+            if sorted(row["key"] for row in rows) != sorted(request.key for request in chunk):
+                raise Damaged(f"{kept}/{name}", "its answers are not those to what was asked")
+            for row in rows:
                 model, _, key = row["key"].partition("|")
                 done.setdefault(model, {})[key] = Completion(**{**row, "key": key})
         label = share.name.rpartition("-")[0]

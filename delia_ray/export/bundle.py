@@ -81,7 +81,8 @@ def export(
     target = (to or run / "exports" / arm).rooted()
     check_target(target)
     hub.check(repo, private)
-    story = Story.of(config, arm, folders)
+    with reading(f"{run}"):
+        story = Story.of(config, arm, folders)
     if repo:
         repo = hub.create(repo, private)
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,6 +11,7 @@ import torch
 from delia_ray.artifacts import Folder
 from delia_ray.packing import pack
 from delia_ray.store import Store
+from delia_ray.stored import Damaged, reading
 
 IGNORED = -100
 
@@ -61,8 +62,12 @@ class Steps:
         self.lengths = table["tokens"].to_numpy()
         self.supervised = self.lengths - 1 if whole else table["supervised_tokens"].to_numpy()
         self.flat, self.whole = flat, whole
-        self.packs: int = self.steps.facts["packs"]
+        self.packs: int = self.steps.facts.get("packs", 0)
         """In each step."""
+        if type(self.packs) is not int or not 1 <= self.packs <= 2**20:
+            raise Damaged(f"{mix}/steps-{arm}.json", f"packs={str(self.packs)[:50]}")
+        if len(self.lengths) != len(self.store):
+            raise Damaged(f"{mix}/sequences.parquet", "it has other rows than the store")
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -90,6 +95,10 @@ class Steps:
         after each step; one without packs of its own repeats a document unsupervised. The mix
         was packed for some number of ranks; for another the step's rows are packed again.
         """
+        with reading(f"{self.steps.folder}: step {step}"):
+            return self._micros(step, rank, world, size)
+
+    def _micros(self, step: int, rank: int, world: int, size: int) -> list[Micro]:
         found = self.steps.row(step)
         rows, assigned, packs_here = found["sequence"], found["pack"], self.packs
         if packs_here % world:
