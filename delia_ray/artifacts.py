@@ -180,13 +180,17 @@ class Folder:
         own = sealed(value) if seal and isinstance(value, Mapping) else value
         self.write_text(name, json.dumps(own, indent=1, ensure_ascii=False) + "\n")
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str, sealed: bool = False) -> Any:
         """
+        Args:
+            name: of the file.
+            sealed: it must have a seal.
+
         Raises:
             DeliaError: it is missing, not JSON, or not as it was written.
         """
         with reading(f"{self}/{name}"):
-            return unsealed(parse_json(self.read_bytes(name)))
+            return unsealed(parse_json(self.read_bytes(name)), needed=sealed)
 
     def check(self, name: str) -> None:
         """
@@ -350,7 +354,7 @@ class Folder:
         if not self.exists(MANIFEST):
             return None
         with reading(f"{self}/{MANIFEST}"):
-            return check_manifest(self.read_json(MANIFEST))
+            return check_manifest(self.read_json(MANIFEST, sealed=True))
 
     def publish(self, manifest: dict[str, Any]) -> None:
         """Mark this folder finished; the last write of a stage."""

@@ -194,7 +194,7 @@ def _run_stage(stage: Stage, plans: Plan, progress: Progress, here: bool = False
         "inputs": plans.inputs(stage),
         "counts": redacted(outcome.counts),
         "summary": redact(outcome.summary),
-        "notes": outcome.notes,
+        "notes": redacted(outcome.notes),
         "seconds": round(time.monotonic() - began, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -226,9 +226,9 @@ def finished(run: Folder) -> tuple[RunConfig, dict[str, Folder]]:
             f"{run} is not a run's folder of this version: in its config.json, {where}: "
             f"{first['msg']}"
         ) from None
-    return config, {
-        stage: (run / stage / mark).finished() for stage, mark in stages_of(run).items()
-    }
+    run.read_json("config.json", sealed=True)
+    places = {stage: (run / stage / mark).finished() for stage, mark in stages_of(run).items()}
+    return config, {stage: place for stage, place in places.items() if place.digests is not None}
 
 
 def stages_of(run: Folder) -> dict[str, str]:
@@ -239,7 +239,7 @@ def stages_of(run: Folder) -> dict[str, str]:
     """
     if not run.exists(CURRENT):
         return {}
-    found = run.read_json(CURRENT)
+    found = run.read_json(CURRENT, sealed=True)
     names = {stage.name for stage in STAGES}
     if not isinstance(found, dict):
         raise Damaged(f"{run}/{CURRENT}", f"it holds a {type(found).__name__}", _AGAIN)

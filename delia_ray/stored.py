@@ -98,13 +98,15 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: digest(json.loads(json.dumps(value)))}
 
 
-def unsealed(value: Any) -> Any:
-    """``value`` without its seal; what has none is given back as it is.
+def unsealed(value: Any, needed: bool = False) -> Any:
+    """``value`` without its seal; what has none, and need not have one, as it is.
 
     Raises:
-        ValueError: the seal is of something else.
+        ValueError: the seal is of something else, or missing.
     """
     if not isinstance(value, dict) or SEAL not in value:
+        if needed:
+            raise ValueError("it has no seal, as files of other versions or hands")
         return value
     own = {key: part for key, part in value.items() if key != SEAL}
     if value[SEAL] != digest(own):

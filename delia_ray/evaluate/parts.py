@@ -92,7 +92,7 @@ def _keep(work: Callable[..., Any], arguments: tuple[Any, ...], kept: Folder, na
 
 
 def _kept(kept: Folder, name: str) -> Any:
-    value = kept.read_json(name)
+    value = kept.read_json(name, sealed=True)
     if not isinstance(value, dict) or set(value) != {_RESULT}:
         raise Damaged(f"{kept}/{name}", "it is no kept result")
     return value[_RESULT]

@@ -61,7 +61,7 @@ class Checkpoints:
             name = _share(rank, facts["world"])
             with reading(f"{own}/{name}", _ADVICE):
                 data = own.read_bytes(name)
-                if own.read_json(f"{name}.json").get("sha256") != _digest(data):
+                if own.read_json(f"{name}.json", sealed=True).get("sha256") != _digest(data):
                     raise ValueError("its digest is not the one beside it")
                 state |= load(data)
         return Checkpoint(step, _curve(own, step), state)
@@ -120,7 +120,7 @@ class Checkpoints:
         for name in self.folder.names():
             if name.rpartition("-")[0] != arm or not (self.folder / name).exists(_WHOLE):
                 continue
-            facts = (self.folder / name).read_json(_WHOLE)
+            facts = (self.folder / name).read_json(_WHOLE, sealed=True)
             if fault := _fault(facts, name):
                 raise Damaged(f"{self.folder}/{name}/{_WHOLE}", fault, _ADVICE)
             found[facts["step"]] = facts
@@ -144,7 +144,7 @@ def _fault(facts: Any, name: str) -> str:
 
 def _curve(own: Folder, step: int) -> list[dict[str, Any]]:
     with reading(f"{own}/curve.json", _ADVICE):
-        curve = own.read_json("curve.json").get("curve")
+        curve = own.read_json("curve.json", sealed=True).get("curve")
         table = conform(curve, METRIC_POINT)
         if table["step"].to_pylist() != list(range(1, step + 1)):
             raise ValueError("its steps are not those before the checkpoint")

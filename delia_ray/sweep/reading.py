@@ -84,7 +84,7 @@ def begun(folder: Folder) -> Sweep:
             f"{folder} is no sweep's folder: it has no {SETTINGS}; begin one with `delia sweep "
             "SWEEP.yaml`, without --resume"
         )
-    return checked(Sweep, folder.read_json(SETTINGS))
+    return checked(Sweep, folder.read_json(SETTINGS, sealed=True))
 
 
 def of_recipe(

@@ -138,23 +138,23 @@ _ADVICE = "remove the trial's folder and give the same command again; the trial 
 
 
 def _read_one(folder: Folder, key: str) -> Record:
-    own = folder.read_json(TRIAL)
+    own = folder.read_json(TRIAL, sealed=True)
     names = set(folder.names())
     rungs = sorted(n for n in names if n.startswith("rung-"))
-    points = [_point(folder.read_json(n)) for n in rungs]
+    points = [_point(folder.read_json(n, sealed=True)) for n in rungs]
     points.sort(key=lambda p: p.step)
     facts: dict[str, Any] = {}
     steps, error, state = None, "", "unfinished"
     if DONE in names:
-        facts, state = folder.read_json(DONE), "done"
+        facts, state = folder.read_json(DONE, sealed=True), "done"
         steps = facts.pop("steps")
         points.append(_point(facts.pop("point")))
         _check_facts(facts, steps)
     elif STOPPED in names:
-        facts, state = folder.read_json(STOPPED), "stopped"
+        facts, state = folder.read_json(STOPPED, sealed=True), "stopped"
         points = [p for p in points if p.step <= facts["step"]]
     elif FAILED in names:
-        error, state = folder.read_json(FAILED)["error"], "failed"
+        error, state = folder.read_json(FAILED, sealed=True)["error"], "failed"
     parent = own.get("parent")
     if type(own["number"]) is not int or own["purpose"] not in ("search", "best", "recipe"):
         raise ValueError(f"number={own['number']!r}, purpose={own['purpose']!r}")

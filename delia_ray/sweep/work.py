@@ -184,7 +184,7 @@ def training_of(trial: Folder) -> Folder | None:
     """Where a trial's workers train, once they were asked for; None of one that trains alone."""
     if not trial.exists(TRAINING):
         return None
-    noted = trial.read_json(TRAINING)
+    noted = trial.read_json(TRAINING, sealed=True)
     if not isinstance(noted, dict) or not is_fingerprint(noted.get("finetune")):
         raise Damaged(f"{trial}/{TRAINING}", "it names no training", "remove it")
     mark: str = noted["finetune"]

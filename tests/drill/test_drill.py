@@ -1,7 +1,6 @@
 """The parts of ``delia drill`` that need no cluster: schedule, comparison, table, strikes on the
 storage."""
 
-import json
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delia_ray.artifacts import Folder
 from delia_ray.drill.compare import Result, compare, result_of
 from delia_ray.drill.place import deny, real_folder
 from delia_ray.drill.run import Outcome, line, page, prepare, summary
@@ -69,7 +69,7 @@ def finished(storage: Path, answers: list[dict[str, object]], order: bytes = b"1
     (run / "evaluate" / MARK / "scores.json").write_text('{"plain": 0.5}')
     adapter = run / "finetune" / MARK / "delia" / "adapter" / "adapter_model.safetensors"
     adapter.write_bytes(b"weights")
-    (run / "stages.json").write_text(json.dumps(dict.fromkeys(STRIKES, MARK)))
+    Folder(str(run)).write_json("stages.json", dict.fromkeys(STRIKES, MARK))
     (storage / "cache" / "synthesis" / "m").mkdir(parents=True)
     made = [{"key": a["id"], "text": "", "finish_reason": "stop", "prompt_tokens": 1,
              "completion_tokens": 1, "seconds": 0.0, "error": ""} for a in answers]  # fmt: skip
