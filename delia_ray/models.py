@@ -158,6 +158,9 @@ def published_tokenizer(path: str) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    from delia_ray.sandbox import bound_chat_templates
+
+    bound_chat_templates()
     tokenizer = AutoTokenizer.from_pretrained(path)
     if not source(tokenizer):
         raise UserError(

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 LAYERS = [
     {"errors", "names", "records", "redaction", "tables", "miniature", "text"},
     {"stored", "ifeval", "diversity"},
-    {"config", "artifacts", "generation_settings", "chats"},
+    {"sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
     {"models", "causal_models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
     {"engines", "token_rows"},
