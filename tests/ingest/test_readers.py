@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from delia_ray.config import Parallel, Source, Turns
+from delia_ray.ingest import layouts
+from delia_ray.ingest.columns import is_empty
 from delia_ray.ingest.layouts import Options
 from delia_ray.ingest.readers import LAYOUTS, Reader, RowError, candidates, rename
 from delia_ray.ingest.rules import split_turns
@@ -155,12 +157,12 @@ CHAT = [SYSTEM, USER, ASSISTANT, USER, {"role": "assistant", "content": "again"}
     ],
 )  # fmt: skip
 def test_rules_for_turns(rules, chat, prompt, answer):
-    layouts = candidates("auto", {}, Options(turns=Turns(**rules)))
+    known = candidates("auto", {}, Options(turns=Turns(**rules)))
     if prompt is None:
         with pytest.raises(RowError, match=f"^{answer}$"):
-            Reader(layouts).read({"messages": chat})
+            Reader(known).read({"messages": chat})
     else:
-        assert Reader(layouts).read({"messages": chat})[:2] == (prompt, answer)
+        assert Reader(known).read({"messages": chat})[:2] == (prompt, answer)
 
 
 PAIR = {"is": "Halló heimur", "en": "Hello world"}
@@ -182,8 +184,8 @@ PAIR = {"is": "Halló heimur", "en": "Hello world"}
 )  # fmt: skip
 def test_parallel_text(row, settings, asked, answer):
     parallel = Parallel(templates=["{source}>{target}: {text}"], **settings)
-    layouts = candidates("parallel", {}, Options(parallel=parallel))
-    prompt, translation, _ = Reader(layouts).read(row)
+    known = candidates("parallel", {}, Options(parallel=parallel))
+    prompt, translation, _ = Reader(known).read(row)
     assert (prompt[0]["content"], translation) == (asked, answer)
 
 
@@ -245,15 +247,23 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=5,
 )
-KEYS = st.sampled_from([key for layout in LAYOUTS.values() for key in layout.keys])
+KEYS = st.sampled_from([key for layout in LAYOUTS.values() for key in layout.keys]
+                       + [*layouts.SYSTEM, *layouts.CONTEXT, *layouts.QUERIES, *layouts.ANSWERS,
+                          "options", "A", "B", "reasoning", "images", "kto_tag", "data", "is",
+                          "en", "translation"])  # fmt: skip
 TURN = st.fixed_dictionaries(
     {}, optional={"role": JSON | ROLES, "content": JSON, "from": JSON, "value": JSON}
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(KEYS, JSON | st.lists(JSON | TURN)))
 def test_any_row_is_read_or_set_aside(row):
+    reader = Reader(candidates("auto", {}))
     with contextlib.suppress(RowError):
-        prompt, _ = read(row)
+        prompt, _, _ = reader.read(row)
         assert prompt[-1]["role"] == "user"
+        [taken] = reader.notes.layouts.values()
+        left = {name.partition(" (")[0].partition(".")[0] for name in reader.notes.left_out}
+        held = {name for name, value in row.items() if not is_empty(value)}
+        assert held <= set(taken.used) | left, "a column is used or named as left out"

@@ -46,11 +46,16 @@ def test_tables_and_counts(base, ray_local, tmp_path):
     assert folder == {
         "files": 2, "read": 41, "records": 30, "rejects": {"not valid JSON": 1},
         "duplicates": 10, "beyond_limit": 0, "kept_duplicates": 0, "without_answer": 0,
+        "layouts": {"alpaca": {"rows": 40, "columns": {"instruction": "prompt",
+                                                       "output": "answer"}}},
     }  # fmt: skip
     assert (more["records"], more["duplicates"], more["without_answer"]) == (1, 1, 1)
     assert counts["suites"]["held_out"]["records"] == 2
     assert counts["files"] == 5
     assert outcome.summary == "4 downstream, 31 diverse queries, 1 rejects, 11 duplicates"
+    assert f"{tmp_path}/in/c: 40 rows as alpaca (prompt: instruction; answer: output)" in (
+        outcome.notes
+    )
     assert [step[:2] for step in seen] == [(i + 1, 5) for i in range(5)]
     assert sorted(step[2] for step in seen)[0] == "down.jsonl"
 
@@ -251,3 +256,25 @@ def test_a_source_that_gives_nothing(content, message, base, ray_local, tmp_path
 def test_the_stage_is_named():
     assert STAGE.name == "ingest"
     assert STAGE.needs == {}
+
+
+def test_what_is_left_out_is_said_once(base, ray_local, tmp_path):
+    rows = [{"q": f"query {i}", "a": "x", "note": f"note {i}", "input": "nan"} for i in range(3)]
+    write(tmp_path, "in/more.jsonl", jsonl(rows))
+    write(tmp_path, "in/down.jsonl", jsonl([{"instruction": "t", "input": "nan", "output": "1"}]))
+    columns = {"prompt": "q", "completion": "a"}
+    base["corpus"].append({"path": f"{tmp_path}/in/more.jsonl", "columns": columns})
+    outcome, _ = ingest(base, tmp_path / "out")
+    counts = json.loads(json.dumps(outcome.counts))["corpus"][f"{tmp_path}/in/more.jsonl"]
+    assert counts["layouts"] == {
+        "prompt_completion": {"rows": 3, "columns": {"q": "prompt", "a": "answer"}}
+    }
+    assert counts["left_out"] == {
+        "note": {"rows": 3, "example": "note 0"}, "input": {"rows": 3, "example": "nan"},
+    }  # fmt: skip
+    said = [note for note in outcome.notes if "more.jsonl" in note]
+    assert said == [
+        f"{tmp_path}/in/more.jsonl: 3 rows as prompt_completion (prompt: q; answer: a)",
+        f"{tmp_path}/in/more.jsonl: left out: note ('note 0'), input ('nan')",
+    ]
+    assert f"{tmp_path}/in/down.jsonl: input: 'nan' taken for missing (1 rows)" in outcome.notes
