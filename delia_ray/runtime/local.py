@@ -105,7 +105,7 @@ def prepare(environment: Mapping[str, str]) -> Own:
 
 
 def end(own: Own) -> None:
-    """Undo ``prepare``; whatever still runs in the folder is killed."""
+    """Undo ``prepare``; whatever still runs for the cluster is killed."""
     end_processes(own.folder)
     _set(own.before)
     read_token()
@@ -113,15 +113,16 @@ def end(own: Own) -> None:
 
 
 def end_processes(folder: Path) -> None:
-    """Kill the descendants of this process whose command line names ``folder``, and theirs."""
+    """Kill this user's processes that were started for the cluster in ``folder``: by their
+    environment, which a process that calls itself something else loses, or their command line."""
     import psutil
 
-    with contextlib.suppress(psutil.Error):
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if str(folder) in " ".join(process.cmdline()):
-                    for one in (*process.children(recursive=True), process):
-                        one.kill()
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if one.pid == os.getpid() or one.uids().real != os.getuid():
+                continue
+            if str(folder) in " ".join(one.cmdline()) or one.environ().get(FOLDER) == str(folder):
+                one.kill()
 
 
 def read_token() -> None:

@@ -56,8 +56,13 @@ print(json.dumps(told))
 
 @pytest.fixture(scope="module")
 def temporary() -> Iterator[Path]:
+    """On a disk from which nothing may be executed, where one can be mounted."""
     with tempfile.TemporaryDirectory(prefix="l", dir="/tmp") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", "noexec,size=512m", "tmpfs", name]
+        mounted = os.getuid() == 0 and not subprocess.run(mount, capture_output=True).returncode
         yield Path(name)
+        if mounted:
+            subprocess.run(["umount", "-l", name], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +106,25 @@ def test_the_end_leaves_nothing_and_restores_the_environment(told: dict[str, Any
     assert told["left"] == []
     assert told["running"] == []
     assert told["restored"]
+
+
+def test_what_was_started_for_a_cluster_is_ended_with_it(tmp_path: Path) -> None:
+    code = "import os, sys, time; print(1, flush=True); time.sleep(100)"
+    mine, another, named = (
+        subprocess.Popen(
+            [sys.executable, "-c", code, word], env={**os.environ, local.FOLDER: folder},
+            stdout=subprocess.PIPE, start_new_session=True,
+        )
+        for word, folder in (("x", str(tmp_path)), ("x", "/another"), (str(tmp_path / "r"), ""))
+    )  # fmt: skip
+    for one in (mine, another, named):
+        assert one.stdout is not None
+        one.stdout.readline()
+    local.end_processes(tmp_path)
+    assert mine.wait(10) == named.wait(10) == -9
+    assert another.poll() is None
+    another.kill()
+    another.wait()
 
 
 def test_what_a_cluster_wrote_before_it_died_is_told(tmp_path: Path) -> None:

@@ -147,6 +147,4 @@ def test_a_locale_that_cannot_write_a_name_does_not_end_the_command(
     recipe.write_text("model: /nowhere/Þröstur\n", encoding="utf-8")
     done = delia("show", str(recipe), **variables)
     assert done.returncode == 0, done.stderr
-    done = delia("ingest", str(recipe), f"storage={tmp_path}", **variables)
-    assert done.returncode == 2, done.stderr
-    assert "no such folder" in done.stderr
+    assert "Þröstur" in done.stdout or "\\xde" in done.stdout
