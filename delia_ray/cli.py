@@ -1,9 +1,9 @@
 """The command ``delia``. Exit codes: 0 done, 1 failed while running, 2 to be mended by the
-user (said in one paragraph), 130 stopped by Ctrl-C (the same command goes on)."""
+user (said in one paragraph), 130 interrupted by Ctrl-C, 143 terminated (the same command
+resumes)."""
 
 import argparse
 import contextlib
-import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray import __doc__ as story
-from delia_ray import __version__
+from delia_ray import __version__, stopping
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.cluster_verbs import add_verbs
 from delia_ray.config import (
@@ -22,9 +22,11 @@ from delia_ray.config import (
     describe,
     load_config,
     load_settings,
+    parted,
 )
 from delia_ray.console import Screen, chatter_to, clean, clock
 from delia_ray.errors import DeliaError, UserError
+from delia_ray.reasons import reason, storage_error, user_error
 from delia_ray.redaction import redact_message
 from delia_ray.runtime import address, surroundings
 
@@ -37,6 +39,9 @@ STAGE_VERBS = {
     "evaluate": ("evaluate", "answer and score every suite"),
 }
 """Verb -> (the last stage it runs, help)."""
+IN_THE_MAIN_THREAD = {"chat", "show", "submit", "k8s", "drill"}
+"""They read a terminal, or have nothing to interrupt; ``drill`` starts Ray's test cluster, which
+wants to set handlers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,15 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         surroundings.speak_utf8()
     parsed = _parser().parse_args(arguments)
+    run = stopping.run_here if parsed.verb in IN_THE_MAIN_THREAD else stopping.run
     try:
         surroundings.settle()
-        code: int | None = parsed.act(parsed)
+        code: int | None = run(lambda: parsed.act(parsed))
     except DeliaError as error:
         print(f"error: {redact_message(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        print(stopping.message(), file=sys.stderr)
+        return stopping.exit_code()
     return code or 0
 
 
@@ -139,13 +145,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _load(settings: Sequence[str]) -> RunConfig:
-    files, overrides = _parted(settings)
+    files, overrides = parted(settings)
     return load_config(files or [Path(__file__).parent / "miniature" / "demo.yaml"], overrides)
-
-
-def _parted(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    files = [s for s in settings if s.endswith((".yaml", ".yml")) and "=" not in s]
-    return files, [s for s in settings if s not in files]
 
 
 # --- verbs ----------------------------------------------------------------------------
@@ -214,7 +215,7 @@ def _plan(config: RunConfig, probe: int) -> None:
 def _study(parsed: argparse.Namespace) -> None:
     from delia_ray.study.design import RECIPE, Study
 
-    files, overrides = _parted(parsed.settings)
+    files, overrides = parted(parsed.settings)
     study = load_settings(Study, files or [RECIPE], overrides)
     run = open_storage(study.storage) / study.name
     out = [run, *([open_storage(parsed.out)] if parsed.out else [])]
@@ -235,7 +236,7 @@ def _study(parsed: argparse.Namespace) -> None:
 def _sweep(parsed: argparse.Namespace) -> None:
     from delia_ray.sweep.reading import read_sweep
 
-    files, overrides = _parted(parsed.settings)
+    files, overrides = parted(parsed.settings)
     settings = read_sweep(files, overrides, parsed.over, parsed.trials, parsed.resume)
     run = open_storage(settings.storage) / settings.name
     with _logged(run) as screen:
@@ -302,20 +303,14 @@ def _logged(run: Folder, config: RunConfig | None = None) -> Iterator[Screen]:
         log = Path(run.file("log.txt"))
     else:
         log = Path(f"delia-{run.url.rstrip('/').rsplit('/', 1)[-1]}.log")
-    with chatter_to(log, run.url.rstrip("/").rsplit("/", 1)[-1]) as screen:
+    with _told(run, log), chatter_to(log, run.url.rstrip("/").rsplit("/", 1)[-1]) as screen:
         try:
             yield screen
         except (UserError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except Exception:
             print(redact_message(traceback.format_exc()), file=sys.stderr)
-            if (cause := _user_error(error)) is not None:
-                raise cause from None
-            where = log if run.is_local else f"{run}/log.txt"
-            raise DeliaError(
-                f"{reason(error)}\n       The whole story is in {where}; the same command goes on "
-                "with the last finished stage."
-            ) from None
+            raise
         finally:
             sys.stdout.flush()
             clean(log)
@@ -323,28 +318,23 @@ def _logged(run: Folder, config: RunConfig | None = None) -> Iterator[Screen]:
                 run.write_bytes("log.txt", log.read_bytes())
 
 
-def _user_error(error: BaseException) -> UserError | None:
-    """The UserError behind an error that Ray brought from a worker, if there is one."""
-    seen: set[int] = set()
-    queue: list[Any] = [error]
-    while queue:
-        one = queue.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, UserError):
-            return UserError(*one.args)
-        failures = getattr(one, "worker_failures", None) or {}
-        queue += [one.__cause__, one.__context__, getattr(one, "cause", None), *failures.values()]
-    return None
-
-
-def reason(error: BaseException) -> str:
-    """An error in one line. What Ray brought from a worker has the worker's traceback for a text,
-    which begins with the error that was first."""
-    lines = str(error).strip().splitlines() or [""]
-    first = next((line for line in lines if re.match(r"\A[\w.]*(Error|Exception): \S", line)), None)
-    return first or f"{type(error).__name__}: {lines[-1]}"
+@contextlib.contextmanager
+def _told(run: Folder, log: Path) -> Iterator[None]:
+    """An error as one paragraph."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        known = user_error(error) or storage_error(error, str(run))
+        if known is not None:
+            raise known from None
+        said = str(error) if isinstance(error, DeliaError) else reason(error)
+        where = log if run.is_local else f"{run}/log.txt"
+        raise DeliaError(
+            f"{said}\n       The whole story is in {where}; the same command resumes "
+            "after the last finished stage."
+        ) from None
 
 
 class _Watcher:

@@ -5,6 +5,8 @@ child processes, so redirecting ``sys.stdout`` is not enough: the file descripto
 themselves are pointed at the log, and the console keeps a duplicate of the old ones.
 """
 
+import contextlib
+import io
 import logging
 import os
 import sys
@@ -12,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -100,14 +102,50 @@ def chatter_to(log: Path, run: str = "") -> Iterator[Screen]:
         told = _Notes(screen)
         logging.getLogger("delia_ray").addHandler(told)
         try:
-            yield screen
+            with _python_to(1, "stdout"), _python_to(2, "stderr"):
+                yield screen
         finally:
             logging.getLogger("delia_ray").removeHandler(told)
-            sys.stdout.flush()
-            sys.stderr.flush()
             for old, fd in zip(saved, (1, 2), strict=True):
                 os.dup2(old, fd)
                 os.close(old)
+
+
+@contextmanager
+def _python_to(descriptor: int, name: str) -> Iterator[None]:
+    """Give Python a stream of its own for the log, which never fails: on a full disk chatter is
+    lost, but no error of what chatters, nor one of saying an error."""
+    before = getattr(sys, name)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(_Lenient(descriptor)), "utf-8", "backslashreplace", line_buffering=True
+    )
+    setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        stream.flush()
+        setattr(sys, name, before)
+
+
+class _Lenient(io.RawIOBase):
+    """A file descriptor that takes everything."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        with contextlib.suppress(OSError):
+            written = 0
+            while written < len(view):
+                written += os.write(self.descriptor, view[written:])
+        return len(view)
 
 
 def clock(seconds: float) -> str:

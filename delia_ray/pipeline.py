@@ -4,6 +4,7 @@ A stage's fingerprint is the digest of its settings, its version and what it rea
 number gives resume, caching and provenance.
 """
 
+import contextlib
 import platform
 import time
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from delia_ray import preflight, runtime
+from delia_ray import lock, preflight, runtime, stopping
 from delia_ray.artifacts import MANIFEST, Folder, open_storage
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
@@ -112,8 +113,7 @@ def plan(config: RunConfig) -> Plan:
         UserError: something is missing: a file, a model, a package.
     """
     settings = {stage.name: stage.settings(config) for stage in STAGES}
-    run = (open_storage(config.storage) / config.name).rooted()
-    return Plan(config, run, settings)
+    return Plan(config, _place(config).rooted(), settings)
 
 
 def run(
@@ -130,16 +130,24 @@ def run(
         config: what to run.
         watcher: is told what happens.
         until: the last stage.
-        record: note in the run's folder that this is its configuration; not where many runs
-            share one folder at the same time.
+        record: note in the run's folder that this is its configuration, and be its only driver;
+            not where many runs share one folder at the same time.
         here: see ``StageRun.here``.
 
     Raises:
-        UserError: something to mend; nothing that is left looks finished.
+        UserError: something to mend, or another driver works in the run's folder; nothing that
+            is left looks finished.
         DeliaError: a stage failed while running.
     """
+    with lock.held(_place(config)) if record else contextlib.nullcontext() as own:
+        return _run(config, watcher, until, own, here)
+
+
+def _run(
+    config: RunConfig, watcher: Watcher | None, until: str, own: lock.Lock | None, here: bool
+) -> Plan:
     plans = plan(config)
-    if record:
+    if own:
         plans.run.write_json("config.json", redacted(config.model_dump(mode="json")))
     current: dict[str, str] = {}
     checked = False
@@ -155,9 +163,11 @@ def run(
                 ingest = plans.folder(INGEST.name)
                 preflight.check_rows(config, ingest, watcher.note if watcher else None)
             progress = watcher.begin(number, stage) if watcher else silent
-            manifest = _run_stage(stage, plans, progress, here)
+            manifest = _run_stage(stage, plans, progress, own, here)
         current[stage.name] = manifest["fingerprint"]
-        if record:
+        stopping.check()
+        if own:
+            own.check()
             plans.run.write_json(CURRENT, current)
         if stage is REPORT:
             _publish_report(plans.run, plans.folder(REPORT.name))
@@ -168,11 +178,16 @@ def run(
 
 def plan_synthesis(config: RunConfig, watcher: Watcher | None, probe: int) -> dict[str, Any]:
     """Ingest, then what the synthesis will cost; see ``synthesize.plan.foresee``."""
-    plans = run(config, watcher, until=INGEST.name)
-    out = plans.folder(SYNTHESIZE.name)
-    inputs = {name: plans.folder(name) for name in SYNTHESIZE.needs}
-    preflight.check_rows(config, inputs[INGEST.name], watcher.note if watcher else None)
-    return foresee(StageRun(config, plans.run, out, inputs), probe)
+    with lock.held(_place(config)):
+        plans = run(config, watcher, until=INGEST.name)
+        out = plans.folder(SYNTHESIZE.name)
+        inputs = {name: plans.folder(name) for name in SYNTHESIZE.needs}
+        preflight.check_rows(config, inputs[INGEST.name], watcher.note if watcher else None)
+        return foresee(StageRun(config, plans.run, out, inputs), probe)
+
+
+def _place(config: RunConfig) -> Folder:
+    return open_storage(config.storage) / config.name
 
 
 def _up_to(name: str) -> Iterable[Stage]:
@@ -182,7 +197,9 @@ def _up_to(name: str) -> Iterable[Stage]:
     return STAGES[: names.index(name) + 1]
 
 
-def _run_stage(stage: Stage, plans: Plan, progress: Progress, here: bool = False) -> dict[str, Any]:
+def _run_stage(
+    stage: Stage, plans: Plan, progress: Progress, own: lock.Lock | None, here: bool
+) -> dict[str, Any]:
     began = time.monotonic()
     out = plans.folder(stage.name)
     inputs = {name: plans.folder(name) for name in stage.needs}
@@ -199,6 +216,9 @@ def _run_stage(stage: Stage, plans: Plan, progress: Progress, here: bool = False
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
+    stopping.check()
+    if own:
+        own.check()
     out.publish(manifest)
     return manifest
 
@@ -256,17 +276,19 @@ def report_again(run: Folder) -> None:
     """Write the report of a finished run again, from what its stages left.
 
     Raises:
-        UserError: a stage is missing.
+        UserError: a stage is missing, or another driver works in the run's folder.
     """
-    config, folders = finished(run)
-    if missing := [name for name in REPORT.needs if name not in folders]:
-        raise UserError(f"{run}: unfinished: {', '.join(missing)}; finish it with `delia run`")
-    known = folders.get(REPORT.name, run / REPORT.name / "again")
-    manifest, out = known.manifest(), replace(known, digests=None)
-    REPORT.run(StageRun(config, run, out, folders))
-    if manifest is not None:
-        out.publish(manifest)
-    _publish_report(run, out)
+    finished(run)  # a folder that is none gets no lock
+    with lock.held(run):
+        config, folders = finished(run)
+        if missing := [name for name in REPORT.needs if name not in folders]:
+            raise UserError(f"{run}: unfinished: {', '.join(missing)}; finish it with `delia run`")
+        known = folders.get(REPORT.name, run / REPORT.name / "again")
+        manifest, out = known.manifest(), replace(known, digests=None)
+        REPORT.run(StageRun(config, run, out, folders))
+        if manifest is not None:
+            out.publish(manifest)
+        _publish_report(run, out)
 
 
 def versions() -> dict[str, str]:

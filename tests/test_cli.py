@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.cli import reason
+from delia_ray.reasons import reason
 
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "RAY_ADDRESS": ""}
 
@@ -118,5 +118,5 @@ def test_an_error_of_a_worker_is_said_by_its_first_cause() -> None:
         "To change retry attempts, configure the context."
     )
     assert reason(RuntimeError(text)) == "FileNotFoundError: [Errno 2] No such file or directory"
-    assert reason(ValueError("one\ntwo")) == "ValueError: two"
+    assert reason(ValueError("one\ntwo")) == "ValueError: one two"
     assert reason(KeyError()) == "KeyError: "

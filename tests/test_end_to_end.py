@@ -147,7 +147,7 @@ def _kill(process: subprocess.Popen[bytes], title: str) -> None:
 
 def _newest(run: Path) -> tuple[bool, int]:
     """(whether it is of the second arm, step) of the newest whole checkpoint."""
-    found = [f.parent.name.split("-") for f in run.glob("finetune/*/checkpoints/*/whole.json")]
+    found = [f.parts[-3:-1] for f in run.glob("finetune/*/checkpoints/*/*/whole.json")]
     return max(((arm == "delia", int(step)) for arm, step in found), default=(False, 0))
 
 

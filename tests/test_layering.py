@@ -11,10 +11,20 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
     {"errors", "names", "records", "redaction", "tables", "miniature", "text"},
-    {"stored", "ifeval", "diversity"},
+    {"stored", "ifeval", "diversity", "stopping", "reasons"},
     {"sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
-    {"models", "causal_models", "stage", "runtime", "packing", "store", "rewording", "metrics"},
+    {
+        "models",
+        "causal_models",
+        "stage",
+        "lock",
+        "runtime",
+        "packing",
+        "store",
+        "rewording",
+        "metrics",
+    },
     {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"preflight"},

@@ -28,6 +28,7 @@ from delia_ray.config.reading import (
     describe,
     load_config,
     load_settings,
+    parted,
 )
 from delia_ray.config.sweep import Sweep
 from delia_ray.config.synthesize import Queries, Reword, Rules, Sampling, Synthesize
@@ -78,4 +79,5 @@ __all__ = [
     "describe",
     "load_config",
     "load_settings",
+    "parted",
 ]

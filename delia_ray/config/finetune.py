@@ -117,6 +117,11 @@ class Finetune(Settings):
     """Optimizer steps between checkpoints; at most this much work is lost."""
     keep_checkpoints: int = Field(1, ge=1)
     """The newest ones that are kept; the one of the lowest loss is, besides."""
+    grace: float = Field(5.0, ge=0)
+    """Seconds that a stop (Ctrl-C, SIGTERM) waits for a checkpoint at the next step; else the
+    training resumes at the one before. Whoever sends SIGTERM should wait some seconds longer
+    than this before SIGKILL: Kubernetes by ``terminationGracePeriodSeconds``, Slurm by
+    ``KillWait``."""
     max_failures: int = Field(2, ge=0)
     """Worker-group restarts before the run fails."""
     watch: Watch = Watch()

@@ -8,6 +8,7 @@ turn. A step is the same as in a group of one: ``loop`` does not know the differ
 import os
 from typing import TYPE_CHECKING, Any
 
+from delia_ray import stopping
 from delia_ray.errors import DeliaError
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import told
@@ -27,13 +28,14 @@ class Alone:
         join_alone(backend)
 
     def train(self, job: Any, arm: str) -> str:
-        """Train one arm to its end, from its last checkpoint where it has one."""
+        """Train one arm to its end, from its last checkpoint where it has one, or until it is
+        asked to stop."""
         from delia_ray.finetune.checkpoints import Checkpoints
         from delia_ray.finetune.loop import train_arm
 
-        # Each arm keeps its own: they are removed by number, and arms do not end together.
         checkpoints = Checkpoints(job.out / "checkpoints", job.config.finetune.keep_checkpoints)
-        train_arm(job, arm, checkpoints)
+        if train_arm(job, arm, checkpoints):
+            checkpoints.forget(arm)
         return arm
 
 
@@ -76,8 +78,8 @@ def train_apart(stage: StageRun, gpus: float, arms: list[str], layout: "Layout")
     actors, done = list(free), 0
     busy: dict[Any, tuple[Any, str]] = {}
     try:
-        while waiting or busy:
-            while waiting and free:
+        while busy or (waiting and not stopping.asked()):
+            while waiting and free and not stopping.asked():
                 one, arm = free.pop(), waiting.pop(0)
                 busy[one.train.remote(job, arm)] = (one, arm)
             ready, _ = ray.wait(list(busy), timeout=_POLL)

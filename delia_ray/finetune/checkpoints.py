@@ -33,8 +33,8 @@ class Checkpoint(NamedTuple):
 
 
 class Checkpoints:
-    """Checkpoints in ``folder``, one folder ``<arm>-<step>`` each. Every rank calls every
-    method, together.
+    """Checkpoints in ``folder``, one folder ``<arm>/<step>`` each: arms that are trained side by
+    side have nothing in common. Every rank calls every method, together.
 
     On a disk a checkpoint is whole before the next step. In remote storage it is written while
     the next steps run, and is whole at the next checkpoint.
@@ -109,20 +109,24 @@ class Checkpoints:
     def _prune(self, arm: str) -> None:
         found = self._whole(arm)
         kept = set(sorted(found)[-self.keep :]) | {min(found, key=lambda s: found[s]["score"])}
-        for name in self.folder.names():
-            # Those of arms that are done, too: their result is kept.
-            if name not in {folder_name(arm, step) for step in kept}:
-                self.folder.remove(name)
+        own = self.folder / arm
+        for name in own.names():
+            if name not in {_step_name(step) for step in kept}:
+                own.remove(name)
+
+    def forget(self, arm: str) -> None:
+        """Remove those of an arm that is done, whose result is kept. For one rank."""
+        self.folder.remove(arm)
 
     def _whole(self, arm: str) -> dict[int, Mapping[str, Any]]:
         """Facts of each whole checkpoint by step."""
-        found = {}
-        for name in self.folder.names():
-            if name.rpartition("-")[0] != arm or not (self.folder / name).exists(_WHOLE):
+        found, own = {}, self.folder / arm
+        for name in own.names():
+            if not (own / name).exists(_WHOLE):
                 continue
-            facts = (self.folder / name).read_json(_WHOLE, sealed=True)
-            if fault := _fault(facts, name):
-                raise Damaged(f"{self.folder}/{name}/{_WHOLE}", fault, _ADVICE)
+            facts = (own / name).read_json(_WHOLE, sealed=True)
+            if fault := _fault(facts, f"{arm}/{name}"):
+                raise Damaged(f"{own}/{name}/{_WHOLE}", fault, _ADVICE)
             found[facts["step"]] = facts
         return found
 
@@ -157,7 +161,11 @@ def _digest(data: bytes) -> str:
 
 def folder_name(arm: str, step: int) -> str:
     """Of a checkpoint."""
-    return f"{arm}-{step:08d}"
+    return f"{arm}/{_step_name(step)}"
+
+
+def _step_name(step: int) -> str:
+    return f"{step:08d}"
 
 
 def _share(rank: int, world: int) -> str:

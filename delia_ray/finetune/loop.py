@@ -1,5 +1,6 @@
 """What each training worker runs; one call trains one arm."""
 
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from delia_ray.finetune.progress import PROGRESS
 from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
 from delia_ray.finetune.schedule import rate
 from delia_ray.finetune.state import collect, restore_optimizer, restore_values
+from delia_ray.finetune.stop import Watched
 from delia_ray.finetune.trackers import Tracker, open_trackers
 from delia_ray.finetune.watch import Watch
 from delia_ray.models import locate
@@ -38,13 +40,20 @@ Point = dict[str, Any]
 
 def train(job: Job, checkpoints: Checkpoints) -> None:
     """Train every arm that is not done: ``<arm>/adapter``, ``merged`` and ``curve.parquet``.
+    Ends early, after a checkpoint, when it is asked to.
 
     Every rank of a process group runs it. One group trains all arms, because starting one
     costs as much as some hundred steps of a small model.
     """
-    for arm in job.config.arms:
-        if not (job.out / arm).exists(CURVE):
-            train_arm(job, arm, checkpoints)
+    arms = list(job.config.arms)
+    for arm in arms:
+        if (job.out / arm).exists(CURVE):
+            continue
+        if dist.get_rank() == 0:
+            for done in arms[: arms.index(arm)]:
+                checkpoints.forget(done)
+        if not train_arm(job, arm, checkpoints):
+            return
 
 
 def prepare(job: Job) -> None:
@@ -52,17 +61,22 @@ def prepare(job: Job) -> None:
     torch.set_num_threads(job.config.finetune.cpus_per_worker)
 
 
-def train_arm(job: Job, arm: str, checkpoints: Checkpoints) -> None:
-    """One of them."""
+def train_arm(job: Job, arm: str, checkpoints: Checkpoints) -> bool:
+    """One of them; False where it was asked to stop before its end."""
     prepare(job)
-    Training(job, arm, checkpoints).run()
+    first = dist.get_rank() == 0
+    with Watched(job.out) if first else contextlib.nullcontext() as stop:
+        return Training(job, arm, checkpoints, stop).run()
 
 
 class Training:
-    """One arm on this rank, from its last checkpoint on."""
+    """One arm on this rank, from its last checkpoint on; ends early when ``stop`` is asked for."""
 
-    def __init__(self, job: Job, arm: str, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, job: Job, arm: str, checkpoints: Checkpoints, stop: Watched | None = None
+    ) -> None:
         self.checkpoints, self.job, self.arm = checkpoints, job, arm
+        self.stop, self.stopped = stop, False
         self.settings, config = job.config.finetune, job.config
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         objective, self.snapshots = config.arms[arm].objective, config.arms[arm].snapshots
@@ -114,10 +128,14 @@ class Training:
             self.trackers = open_trackers(self.settings.trackers, out, config.name, arm)
             self.profiler.out = out
 
-    def run(self) -> None:
-        """All steps that are left, and what they leave."""
+    def run(self) -> bool:
+        """All steps that are left, and what they leave; False where it stopped before."""
         self.advance(len(self.steps))
+        if self.stopped:
+            self.checkpoints.settle()
+            return False
         self.finish()
+        return True
 
     def advance(self, until: int) -> None:
         """Make the steps before step ``until``."""
@@ -135,11 +153,16 @@ class Training:
             # Before the checkpoint: a training that goes on from there would not come by again.
             if step + 1 in self.snapshots and step + 1 < len(self.steps):
                 self.leave(f"{self.arm}@{step + 1}")
-            if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < len(self.steps):
+            due = (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < len(self.steps)
+            if due or self.stopped:
                 began = time.monotonic()
                 self.save(step + 1)
                 point["checkpoint_seconds"] = time.monotonic() - began
             self.at = step + 1
+            if self.stopped:
+                if self.rank == 0:
+                    print(f"{self.arm}: asked to stop, after step {step + 1}", flush=True)
+                return
 
     def _tell(self, point: Point) -> None:
         self.told = time.monotonic()
@@ -164,15 +187,18 @@ class Training:
         own, other = self.steps.supervised_tokens(step)
         total = own + other
         micros = self._micros(step)
-        sums = torch.zeros(3, device=engine.device)
+        # Of the losses, and whether a rank was asked to stop: so all hear of it at once.
+        sums = torch.zeros(4, device=engine.device)
+        sums[3] = float(self.stop is not None and self.stop.asked)
         for micro in micros:
             found = run(engine, micro.to(engine.device))
             # DeepSpeed averages over ranks and passes; the step's loss is a sum over tokens
             # divided by the tokens of the whole step.
             engine.backward(found.sum() / total * self.world * len(micros))
             engine.step()
-            sums += found.detach()
+            sums[:3] += found.detach()
         dist.all_reduce(sums)
+        self.stopped = bool(sums[3] > 0)
         norm = engine.get_global_grad_norm()
         lengths = self.steps.lengths[self.steps.sequences(step)]
         seconds = time.monotonic() - began

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from delia_ray import runtime
+from delia_ray import runtime, stopping
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import PROGRESS, SUMMARY, told
+from delia_ray.finetune.stop import STOP
 from delia_ray.generation_settings import read, savable
 from delia_ray.models import fingerprint, folder_digest, locate, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
@@ -31,7 +32,7 @@ GROUP = "group.json"
 NOT_IN_THE_RESULT = {
     "workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "zero", "offload",
     "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "profile",
-    "trackers", "side_by_side",
+    "trackers", "side_by_side", "grace",
 }  # fmt: skip
 """Settings that may change when an interrupted run goes on: a step means the same on any
 number of workers and under any ZeRO stage, and sums differ by rounding only."""
@@ -127,13 +128,26 @@ def _train(stage: StageRun) -> None:
     own = stage.config.finetune
     gpus = own.gpus_per_worker
     gpus = (1.0 if runtime.has_gpu() else 0.0) if gpus is None else gpus
-    if own.side_by_side > 1:
-        from delia_ray.finetune.alone import train_apart
+    arms = [arm for arm in stage.config.arms if _missing(stage, arm)]
+    places = [stage.out / arm for arm in arms] if own.side_by_side > 1 else [stage.out]
+    stage.out.remove(STOP)  # of an earlier command, as is what it told
+    for folder in places:
+        folder.remove(PROGRESS)
 
-        left = [arm for arm in stage.config.arms if _missing(stage, arm)]
-        train_apart(stage, gpus, left, _layout(stage.config))
-    else:
-        _train_together(stage, gpus)
+    def ask() -> bool:
+        """For a checkpoint, if there are steps to make one of."""
+        if not any(folder.exists(PROGRESS) for folder in places):
+            return False
+        stage.out.write_json(STOP, {})
+        return True
+
+    with stopping.gently(ask, own.grace):
+        if own.side_by_side > 1:
+            from delia_ray.finetune.alone import train_apart
+
+            train_apart(stage, gpus, arms, _layout(stage.config))
+        else:
+            _train_together(stage, gpus)
 
 
 def _train_together(stage: StageRun, gpus: float) -> None:

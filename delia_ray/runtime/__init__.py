@@ -10,6 +10,7 @@ import math
 import os
 from typing import Any
 
+from delia_ray import stopping
 from delia_ray.config import RunConfig
 from delia_ray.errors import UserError
 from delia_ray.runtime import address, local
@@ -68,6 +69,7 @@ def join(config: RunConfig) -> None:
         # that is joined, Ray starts Python twice for each.
         _own.append(local.start(_cpus_here(config), WORKER_ENV))
         atexit.register(disconnect)
+        stopping.at_end(_end_own)
     else:
         _join(meant)
     _quiet_data()
@@ -128,9 +130,13 @@ def disconnect() -> None:
 
     if ray.is_initialized():
         ray.shutdown()
+    _end_own()
+    atexit.unregister(disconnect)
+
+
+def _end_own() -> None:
     while _own:
         local.end(_own.pop())
-    atexit.unregister(disconnect)
 
 
 def private_folder() -> str | None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from delia_ray import pipeline
-from delia_ray.artifacts import Folder
+from delia_ray import lock, pipeline
+from delia_ray.artifacts import Folder, open_storage
 from delia_ray.stored import reading
 from delia_ray.study.design import Study
 
@@ -51,6 +51,13 @@ def study_claims(
     Raises:
         UserError, DeliaError: as the pipeline; what is done stays done.
     """
+    with lock.held(open_storage(study.storage) / study.name):
+        return _study(study, out, watch)
+
+
+def _study(
+    study: Study, out: Sequence[Folder], watch: Callable[[str], pipeline.Watcher]
+) -> dict[str, Any]:
     from delia_ray.study.page import markdown, render
     from delia_ray.study.result import result
 

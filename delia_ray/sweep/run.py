@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from delia_ray import pipeline, runtime
+from delia_ray import lock, pipeline, runtime
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import Sweep
 from delia_ray.errors import DeliaError, UserError
@@ -52,7 +52,12 @@ def sweep(settings: Sweep, told: Told) -> dict[str, Any]:
     """
     configs = Configs(settings)
     _check(configs)
-    run = folder_of(settings)
+    with lock.held(folder_of(settings)):
+        return _sweep(configs, folder_of(settings), told)
+
+
+def _sweep(configs: Configs, run: Folder, told: Told) -> dict[str, Any]:
+    settings = configs.sweep
     run.write_json(SETTINGS, redacted(settings.model_dump(mode="json")))
     timing = {"began": time.time()}
     runtime.connect(configs.base)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from delia_ray.artifacts import open_storage
 from delia_ray.finetune.checkpoints import Checkpoint, Checkpoints
 from delia_ray.finetune.job import Job
+from delia_ray.finetune.stop import STOP
 from tests.finetune.gang import run_gang
 from tests.finetune.helpers import changed, prepare
 
@@ -30,6 +31,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "three": {"zero": 3, "workers": 3, "deepspeed": SPREAD},
 }
 """A checkpoint follows every second of six steps."""
+ASKED = ("zero1", "full")
+"""Those that are asked to stop, too."""
 OTHERS = (1, 3)
 """Workers that go on with what two began."""
 
@@ -37,7 +40,8 @@ OTHERS = (1, 3)
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, make_model) -> dict[tuple[str, str], Path]:
     """The arm's folder by (kind, how): ``whole``, ``again`` (broken off after four steps, and
-    gone on with), ``1`` and ``3`` (gone on with by as many)."""
+    gone on with), ``asked`` (asked to stop in its first steps, and gone on with), ``1`` and ``3``
+    (gone on with by as many)."""
     root = tmp_path_factory.mktemp("resume")
     config, out = prepare(root, make_model(root / "base", hidden=16))
     begun: dict[int, list[tuple[Job, int | None]]] = {1: [], 2: [], 3: []}
@@ -57,7 +61,17 @@ def results(tmp_path_factory, make_model) -> dict[tuple[str, str], Path]:
         for world in OTHERS:
             begun[2].append((job(kind, str(world)), 4))
             resumed[world].append((job(kind, str(world)), None))
+    for kind in ASKED:
+        asked = job(kind, "asked")
+        asked.out.write_json(STOP, {})
+        begun[2].append((asked, None))
+        resumed[2].append((asked, None))
     run_gang(2, begun[2])
+    for kind in ASKED:
+        stopped = folders[kind, "asked"]
+        assert not (stopped / "curve.parquet").exists()
+        assert 0 < _last(stopped).step < 6, "it saved a step, whatever checkpoint_every says"
+        (stopped.parent / STOP).unlink()
     run_gang(3, begun[3] + resumed[3])
     for world in (1, 2):
         run_gang(world, resumed[world])
@@ -69,12 +83,14 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(adapter if adapter.exists() else folder / "merged" / "model.safetensors")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_same_to_the_bit_on_as_many_workers(results, kind: str) -> None:
-    whole, again = _weights(results[kind, "whole"]), _weights(results[kind, "again"])
+@pytest.mark.parametrize(
+    ("kind", "how"), [*((kind, "again") for kind in KINDS), *((kind, "asked") for kind in ASKED)]
+)
+def test_the_same_to_the_bit_on_as_many_workers(results, kind: str, how: str) -> None:
+    whole, again = _weights(results[kind, "whole"]), _weights(results[kind, how])
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-    one, other = (_curve(results[kind, how]) for how in ("whole", "again"))
+    one, other = (_curve(results[kind, how]) for how in ("whole", how))
     assert [p["loss"] for p in one] == [p["loss"] for p in other]
     assert [p["step"] for p in other] == [1, 2, 3, 4, 5, 6]
 
@@ -102,7 +118,7 @@ def test_what_was_not_finished_does_not_count(results, tmp_path: Path) -> None:
     kept = tmp_path / "checkpoints"
     shutil.copytree(results["zero1", "whole"].parent / "checkpoints", kept)
     assert _last(tmp_path / "delia").step == 4
-    (kept / "delia-00000004" / "whole.json").unlink()
+    (kept / "delia" / "00000004" / "whole.json").unlink()
     assert _last(tmp_path / "delia").step == 2
 
 
@@ -120,12 +136,34 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
             if remote:
                 assert own.last("a").step == 4, "the last one is still being written"
             own.settle()
-            assert sorted(own.folder.names()) == ["a-00000002", "a-00000004", "a-00000005"]
+            kept = (own.folder / "a").names()
+            assert kept == ["00000002", "00000004", "00000005"]
             assert own.last("a").state["x"].tolist() == [5.0, 5.0]
             assert own.last("b") is None
-            own.save("b", 1, 9.0, {}, [])
-            own.settle()
-            assert own.folder.names() == ["b-00000001"], "of an arm that is done nothing is kept"
+    finally:
+        dist.destroy_process_group()
+
+
+def test_arms_side_by_side_keep_their_own(tmp_path: Path) -> None:
+    """Each goes on from its own last one, whatever the other saves or forgets meanwhile."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=0, world_size=1)
+    try:
+        for url in (str(tmp_path), "memory://side-by-side"):
+            folder = open_storage(url) / "checkpoints"
+            arms = {name: Checkpoints(folder) for name in ("a", "a-00000001", "b", "b-1")}
+            for step in (1, 2, 3):
+                for name, own in arms.items():
+                    own.save(name, step, 1 / step, {"x": torch.full((2,), float(step))}, [])
+            for name, own in arms.items():
+                own.settle()
+                assert own.last(name).step == 3
+                assert own.last(name).state["x"].tolist() == [3.0, 3.0]
+            arms["a"].forget("a")
+            assert arms["a"].last("a") is None
+            assert [own.last(name).step for name, own in list(arms.items())[1:]] == [3, 3, 3]
     finally:
         dist.destroy_process_group()
 

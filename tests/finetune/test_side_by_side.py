@@ -46,7 +46,8 @@ def test_the_same_to_the_bit_as_one_after_the_other(
     ray_local: None, place: tuple[RunConfig, Folder]
 ) -> None:
     config, out = place
-    apart = changed(config, side_by_side=2, workers=1)
+    # Checkpoints after every step: one arm must not remove another's.
+    apart = changed(config, side_by_side=2, workers=1, checkpoint_every=1)
     outcome = run(StageRun(apart, out, out / "apart", {"mix": out / "mix"}))
     run_gang(1, [(Job(config, out / "mix", out / "one"), None)])
     for name in config.models:

@@ -56,7 +56,7 @@ class Hurt:
             time.sleep(0.05)
 
     def _saved(self) -> set[Path]:
-        return set(self.run.glob("finetune/*/checkpoints/*/whole.json"))
+        return set(self.run.glob("finetune/*/checkpoints/*/*/whole.json"))
 
     def kill(self, title: str) -> None:
         """SIGKILL one process of its cluster."""
