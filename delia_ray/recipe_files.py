@@ -1,11 +1,13 @@
-"""The files that a recipe names, setting by setting."""
+"""The files that a recipe names, setting by setting; which are files their types say
+(``config.paths``)."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
 
 from delia_ray.config import RunConfig, Settings, Source
-
-Kind = TypeVar("Kind", bound=Settings)
+from delia_ray.config.paths import FileSetting
 
 Change = Callable[[str, str], str]
 """(setting, its path) -> another path, or the same."""
@@ -26,54 +28,56 @@ def named_paths(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 def with_paths(config: RunConfig, change: Change) -> RunConfig:
     """``config`` with each path as ``change`` gives it back; the rest untouched."""
+    changed = _settings(config, "", change)
+    assert isinstance(changed, RunConfig)
+    return changed
 
-    def source(key: str, one: Source) -> Source:
-        if one.format == "miniature":
+
+def file_setting(field: FieldInfo) -> FileSetting | None:
+    """The mark of a field, also within ``| None``, lists and mappings."""
+    waiting: list[Any] = [*field.metadata, field.annotation]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, FileSetting):
             return one
-        return _changed(one, path=change(key, one.path))
-
-    down = config.downstream
-    if down.also:
-        also = [source(f"downstream.also[{i}]", s) for i, s in enumerate(down.also)]
-        down = _changed(down, also=also)
-    own = config.evaluate
-    suites = [source(f"evaluate.suites.{s.name}", s) for s in own.suites]
-    systems = {
-        name: {s: change(f"evaluate.systems.{name}.{s}", path) for s, path in files.items()}
-        for name, files in own.systems.items()
-    }
-    return _changed(
-        config,
-        downstream=source("downstream", down),
-        corpus=[source(f"corpus[{i}]", s) for i, s in enumerate(config.corpus)],
-        evaluate=_changed(own, suites=suites, systems=systems),
-        **_models(config, change),
-    )
+        waiting += [*get_args(one), *getattr(one, "__metadata__", ())]
+    return None
 
 
-def _models(config: RunConfig, change: Change) -> dict[str, object]:
-    """The settings that hold models or adapters, where they are files."""
-    found: dict[str, object] = {}
-    if _is_path(config.model):
-        found["model"] = change("model", config.model)
-    made = config.synthesize
-    if made.model and _is_path(made.model):
-        made = _changed(made, model=change("synthesize.model", made.model))
-    if adapters := getattr(made.engine, "adapters", []):
-        key = "synthesize.engine.adapters"
-        moved = [change(f"{key}[{i}]", a) for i, a in enumerate(adapters)]
-        made = _changed(made, engine=_changed(made.engine, adapters=moved))
-    if config.finetune.adapter:
-        moved_one = change("finetune.adapter", config.finetune.adapter)
-        found["finetune"] = _changed(config.finetune, adapter=moved_one)
-    return {**found, "synthesize": made}
-
-
-def _is_path(model: str) -> bool:
-    return model.startswith((".", "/", "~")) or "://" in model
-
-
-def _changed(settings: Kind, **update: Any) -> Kind:
+def _settings(one: Settings, key: str, change: Change) -> Settings:
     """A copy with what is different only, so that what was not set stays so."""
-    different = {k: v for k, v in update.items() if getattr(settings, k) != v}
-    return settings.model_copy(update=different) if different else settings
+    different = {}
+    for name, field in type(one).model_fields.items():
+        value = getattr(one, name)
+        # A source is called after its file.
+        own = key if isinstance(one, Source) and name == "path" else f"{key}.{name}".lstrip(".")
+        if isinstance(one, Source) and name == "path" and one.format == "miniature":
+            continue
+        new = _value(value, own, file_setting(field), change)
+        if new is not value:
+            different[name] = new
+    return one.model_copy(update=different) if different else one
+
+
+def _value(value: Any, key: str, mark: FileSetting | None, change: Change) -> Any:
+    """The same object where nothing in it changes."""
+    if isinstance(value, Settings):
+        return _settings(value, key, change)
+    if isinstance(value, str):
+        if mark is None or not mark.is_file(value):
+            return value
+        new = change(key, value)
+        return value if new == value else new
+    if isinstance(value, Mapping):
+        pairs = {k: _value(v, f"{key}.{k}", mark, change) for k, v in value.items()}
+        return pairs if any(pairs[k] is not v for k, v in value.items()) else value
+    if isinstance(value, Sequence):
+        items = [_value(v, _item(key, i, v), mark, change) for i, v in enumerate(value)]
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    return value
+
+
+def _item(key: str, place: int, value: Any) -> str:
+    """Suites are called by name, as tables and files call them."""
+    name = getattr(value, "name", None) if isinstance(value, Source) else None
+    return f"{key}.{name}" if name else f"{key}[{place}]"

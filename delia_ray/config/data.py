@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from delia_ray import names, redaction
+from delia_ray.config.paths import RecipePath
 
 Name = Annotated[str, AfterValidator(names.name)]
 """What files and folders are named after."""
@@ -53,7 +54,7 @@ class Turns(Settings):
 class Parallel(Settings):
     """A text and its translation as an instruction."""
 
-    path: str | None = None
+    path: RecipePath | None = None
     """The translation of ``path``, line by line; None where both stand in one file. A glob or
     folder pairs with as many files, in the order of their names."""
     source: str | None = None
@@ -106,7 +107,7 @@ class Limits(Settings):
 class Source(Settings):
     """Rows to read: a file, a glob, a folder, a URL, or a part of the miniature world."""
 
-    path: str
+    path: RecipePath
     """File, glob or folder, local or any fsspec URL; relative paths start at the working
     folder. A folder may be one that ``datasets`` saved; ``hf://datasets/<owner>/<name>`` is a
     data set of the hub. With ``format: miniature``, a part of the built-in world."""
@@ -220,7 +221,7 @@ class Source(Settings):
 class Downstream(Source):
     """The small set to adapt to."""
 
-    path: str = "downstream"
+    path: RecipePath = "downstream"
     """File, glob, folder or URL of the rows; each needs an answer."""
     format: Literal[
         "auto", "messages", "alpaca", "prompt_completion", "parallel", "marked", "miniature"

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from delia_ray import miniature
 from delia_ray.config.data import Name, Settings, Source
 from delia_ray.config.engines import Engine, TransformersEngine
+from delia_ray.config.paths import RecipePath
 
 MetricName = Literal[
     "exact_match", "content_match", "format_validity", "field_accuracy", "accuracy", "f1",
@@ -72,7 +73,7 @@ class Metric(Settings):
     """sacrebleu's tokenizer for ``bleu``; some need a package or download a model."""
     lowercase: bool = False
     """Letter case does not count (``bleu``, ``chrf``, ``chrf++``, ``accuracy``, ``f1``)."""
-    checkpoint: str | None = None
+    checkpoint: RecipePath | None = None
     """Path of the model that scores: a folder for ``bleurt``, a .ckpt file for ``comet``. Every
     machine of the cluster must see it."""
     unit: Literal["words", "characters"] = "words"
@@ -173,7 +174,7 @@ class Evaluate(Settings):
     """What to ask."""
     base: bool = True
     """Ask the untrained base model too."""
-    systems: dict[Name, dict[str, str]] = {}
+    systems: dict[Name, dict[str, RecipePath]] = {}
     """Outputs of other systems to score beside the models: system -> suite -> file (or URL) with
     one output a line, or ``.jsonl`` with strings or objects with the key ``output``. With
     ``arms: {}`` and ``base: false`` nothing is trained and nobody is asked."""

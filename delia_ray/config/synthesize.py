@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from delia_ray.config.data import Settings
 from delia_ray.config.engines import AutoEngine, Engine
+from delia_ray.config.paths import ModelPath
 from delia_ray.miniature.world import REWORD_PROMPT
 
 
@@ -94,7 +95,7 @@ class Synthesize(Settings):
 
     engine: Engine = AutoEngine()
     """What generates."""
-    model: str | None = None
+    model: ModelPath | None = None
     """Another model that answers and rewords (a teacher), named like ``model``; None is the
     base model itself, the paper's way."""
     method: Literal["self_sample", "plain", "magpie"] = "self_sample"

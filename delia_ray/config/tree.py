@@ -11,6 +11,7 @@ from delia_ray.config.evaluate import Evaluate
 from delia_ray.config.finetune import BASELINES, Arm, Finetune, named_arms
 from delia_ray.config.kubernetes import Kubernetes
 from delia_ray.config.mix import Mix
+from delia_ray.config.paths import ModelPath
 from delia_ray.config.synthesize import Synthesize
 
 
@@ -44,7 +45,7 @@ class RunConfig(Settings):
     training_seed: int | None = Field(None, ge=0)
     """Seeds what differs between two trainings on the same pool: the order of the mix, first
     values and dropout. None takes ``seed``."""
-    model: str = "miniature"
+    model: ModelPath = "miniature"
     """The base chat model: ``miniature``, a folder, a URL or a hub id. It needs a chat
     template."""
     downstream: Downstream = Downstream()

@@ -1,13 +1,16 @@
 """What travels with a job: the recipe and what it names here, and nothing else."""
 
+import re
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from delia_ray.config import RunConfig, load_config
+from delia_ray.config import RunConfig, Settings, load_config
 from delia_ray.errors import UserError
-from delia_ray.recipe_files import named_paths
+from delia_ray.k8s.reachable import check_reachable
+from delia_ray.recipe_files import file_setting, named_paths, with_paths
 from delia_ray.submit import package
 from delia_ray.submit.package import pack
 
@@ -76,6 +79,77 @@ def test_the_job_finds_the_files_where_its_recipe_says(
     for path in (config.downstream.path, config.model, sources[1], config.finetune.adapter):
         assert Path(str(path)).exists(), path
     assert sorted(p.name for p in Path().glob(sources[0])) == ["a.json", "b.json"]
+
+
+FILES = {
+    "also": {"downstream": {"path": "a", "format": "auto", "also": [{"path": "b.csv"}]}},
+    "parallel": {
+        "downstream": {"path": "a.en", "format": "parallel", "parallel": {"path": "a.is"}}
+    },
+    "corpus": {"corpus": [{"path": "a"}, {"path": "b.en", "parallel": {"path": "b.is"}}]},
+    "suite": {
+        "evaluate": {
+            "suites": [{"name": "s", "path": "x", "parallel": {"path": "x.is"}}],
+            "summary": [],
+        }
+    },
+    "checkpoint": {
+        "evaluate": {
+            "suites": [
+                {
+                    "name": "s",
+                    "path": "x",
+                    "metrics": [{"name": "exact_match"}, {"name": "comet", "checkpoint": "c.ckpt"}],
+                }
+            ],
+            "summary": [],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("tree", "wanted"),
+    [
+        ("also", {"downstream": "a", "downstream.also[0]": "b.csv"}),
+        ("parallel", {"downstream": "a.en", "downstream.parallel.path": "a.is"}),
+        ("corpus", {"corpus[0]": "a", "corpus[1]": "b.en", "corpus[1].parallel.path": "b.is"}),
+        ("suite", {"evaluate.suites.s": "x", "evaluate.suites.s.parallel.path": "x.is"}),
+        (
+            "checkpoint",
+            {"evaluate.suites.s": "x", "evaluate.suites.s.metrics[1].checkpoint": "c.ckpt"},
+        ),
+    ],
+)
+def test_paths_deep_in_a_recipe_are_known(tree: str, wanted: dict[str, str]) -> None:
+    corpus = [{"path": "corpus", "format": "miniature"}]
+    config = RunConfig.model_validate({"corpus": corpus, **FILES[tree]})
+    assert dict(named_paths(config)) == wanted
+    moved = with_paths(config, lambda _, path: f"files/{path}")
+    assert dict(named_paths(moved)) == {key: f"files/{path}" for key, path in wanted.items()}
+    with pytest.raises(UserError, match=re.escape(list(wanted)[-1])):
+        check_reachable(config)
+
+
+def test_every_setting_that_is_a_file_says_so_by_its_type() -> None:
+    """By the names of settings: a new one that sounds like a file must be marked as one."""
+    waiting: list[type[Settings]] = [RunConfig]
+    seen: set[type[Settings]] = set()
+    unmarked = []
+    while waiting:
+        kind = waiting.pop()
+        seen.add(kind)
+        for name, field in kind.model_fields.items():
+            if re.fullmatch("path|file|files|folder|checkpoint|adapters?|model", name):
+                unmarked += [] if file_setting(field) else [f"{kind.__name__}.{name}"]
+            parts: list[Any] = [field.annotation]
+            while parts:
+                part = parts.pop()
+                parts += get_args(part)
+                if isinstance(part, type) and issubclass(part, Settings) and part not in seen:
+                    waiting.append(part)
+    assert unmarked == []
+    assert len(seen) > 15
 
 
 def test_every_path_of_a_recipe_is_known(work: Path) -> None:
