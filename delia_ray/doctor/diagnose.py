@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from delia_ray.config import RunConfig
+from delia_ray.config.resources import Needs, needs_of
 from delia_ray.doctor.facts import Facts, Node
-from delia_ray.doctor.needs import Needs, needs_of
 
 GIB = 2**30
 SPARE_DISK = 5 * GIB

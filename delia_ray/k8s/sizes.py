@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from delia_ray.config import RunConfig
+from delia_ray.config.resources import engine_size, engines, gpus_of_worker, most_workers
 from delia_ray.errors import UserError
 
 
@@ -22,9 +23,9 @@ def training_pods(config: RunConfig) -> Replicas:
         UserError: not even one worker fits into a pod.
     """
     own, pods = config.finetune, config.cluster.kubernetes.training
-    workers = own.side_by_side if own.side_by_side > 1 else own.workers
+    workers = most_workers(config)
     fit = pods.cpus // own.cpus_per_worker
-    gpus = gpus_of_worker(config)
+    gpus = gpus_of_pod_worker(config)
     if gpus:
         fit = min(fit, math.floor(pods.gpus / gpus))
     if fit < 1:
@@ -37,13 +38,10 @@ def training_pods(config: RunConfig) -> Replicas:
     return Replicas(math.ceil(least / fit), math.ceil(workers / fit))
 
 
-def gpus_of_worker(config: RunConfig) -> float:
-    """GPUs of one training worker, as the stage will ask for them."""
-    wanted = config.finetune.gpus_per_worker
-    if wanted is not None:
-        return wanted
+def gpus_of_pod_worker(config: RunConfig) -> float:
+    """GPUs of one training worker, as the stage will ask for them in these pods."""
     pods = config.cluster.kubernetes
-    return 1.0 if pods.training.gpus or pods.synthesis.gpus else 0.0
+    return gpus_of_worker(config, pods.training.gpus + pods.synthesis.gpus)
 
 
 def synthesis_pods(config: RunConfig) -> Replicas:
@@ -52,8 +50,8 @@ def synthesis_pods(config: RunConfig) -> Replicas:
     Raises:
         UserError: not even one engine fits into a pod.
     """
-    engine, pods = config.synthesize.engine, config.cluster.kubernetes.synthesis
-    least, most = getattr(engine, "replica_range", (getattr(engine, "replicas", 1),) * 2)
+    pods = config.cluster.kubernetes.synthesis
+    least, most = engines(config)
     if config.cluster.kubernetes.training.gpus and not pods.gpus:
         raise UserError(
             "cluster.kubernetes.training has GPUs and cluster.kubernetes.synthesis none; engines "
@@ -72,10 +70,3 @@ def synthesis_pods(config: RunConfig) -> Replicas:
             "make the pods larger"
         )
     return Replicas(math.ceil(least / fit), math.ceil(most / fit))
-
-
-def engine_size(config: RunConfig) -> int:
-    """GPUs, or CPUs where there are none, of one engine."""
-    kwargs = getattr(config.synthesize.engine, "kwargs", {})
-    tensor, pipeline = (kwargs.get(f"{k}_parallel_size", 1) for k in ("tensor", "pipeline"))
-    return int(tensor) * int(pipeline)

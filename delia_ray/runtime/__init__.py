@@ -12,6 +12,7 @@ from typing import Any
 
 from delia_ray import stopping
 from delia_ray.config import RunConfig
+from delia_ray.config.resources import needs_of, workers_setting
 from delia_ray.errors import UserError
 from delia_ray.runtime import address, local
 
@@ -189,29 +190,25 @@ def check_fits(config: RunConfig, resources: dict[str, Any]) -> None:
     """
     cpus = resources.get("CPU", 0)
     gpus = resources.get("GPU", 0)
-    train = config.finetune
-    workers = train.min_workers or train.workers
-    if (need := workers * train.cpus_per_worker) > cpus:
+    needs = needs_of(config, gpus if math.isfinite(gpus) else 0)
+    setting = workers_setting(config)
+    if needs.trains and (need := needs.workers * needs.worker_cpus) > cpus:
         raise UserError(
-            f"finetune.workers={workers} x finetune.cpus_per_worker="
-            f"{train.cpus_per_worker} need {need} CPUs, the cluster has {cpus:g}; lower them, "
-            "raise cluster.num_cpus, or join a larger cluster"
+            f"{setting} x finetune.cpus_per_worker={needs.worker_cpus} need {need} CPUs, the "
+            f"cluster has {cpus:g}; lower them, raise cluster.num_cpus, or join a larger cluster"
         )
-    if (gpus_wanted := (train.gpus_per_worker or 0) * workers) > gpus:
+    if needs.trains and (gpus_wanted := needs.worker_gpus * needs.workers) > gpus:
         raise UserError(
-            f"finetune.gpus_per_worker={train.gpus_per_worker} x {workers} workers need "
-            f"{gpus_wanted:g} GPUs, the cluster has {gpus:g}"
+            f"{setting} x finetune.gpus_per_worker={needs.worker_gpus:g} need {gpus_wanted:g} "
+            f"GPUs, the cluster has {gpus:g}; lower them, or join a larger cluster"
         )
-    engine = config.synthesize.engine
-    replicas = getattr(engine, "replica_range", (getattr(engine, "replicas", 1),))[0]
-    kwargs = getattr(engine, "kwargs", {})
-    each = kwargs.get("tensor_parallel_size", 1) * kwargs.get("pipeline_parallel_size", 1)
     kind, there = ("GPUs", gpus) if gpus else ("CPUs", cpus)
-    if replicas * each > there:
+    if needs.engines * needs.engine_size > there:
         raise UserError(
-            f"synthesize.engine.replicas={replicas} of {each} {kind} each (tensor_parallel_size "
-            f"x pipeline_parallel_size in its kwargs) need {replicas * each}, the cluster has "
-            f"{there:g}; lower them or join a larger cluster"
+            f"synthesize.engine.replicas={needs.engines} of {needs.engine_size} {kind} each "
+            "(tensor_parallel_size x pipeline_parallel_size in its kwargs) need "
+            f"{needs.engines * needs.engine_size}, the cluster has {there:g}; lower them or join "
+            "a larger cluster"
         )
 
 
