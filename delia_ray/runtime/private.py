@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from delia_ray.errors import UserError
@@ -20,6 +21,8 @@ OWNER = "owner"
 LONGEST = 24
 """Characters that the folder's own folder may have: a socket's path has 107 at most, and Ray's
 ``/delia-xxxxxxxx/r/session_<date, time, pid>/sockets/plasma_store.1`` are 83."""
+PATIENCE = 30
+"""Times that removing a folder is tried, a tenth of a second apart."""
 SHORT = ("/tmp", "/var/tmp")
 
 _locks: dict[Path, int] = {}
@@ -100,7 +103,21 @@ def _locked(base: Path) -> Path:
 
 
 def _remove_one(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(PATIENCE):
+        # Its owner last: while it is there, the next process can tell what was left.
+        with contextlib.suppress(OSError):
+            for one in folder.iterdir():
+                if one.name == OWNER:
+                    continue
+                if one.is_dir() and not one.is_symlink():
+                    shutil.rmtree(one, ignore_errors=True)
+                else:
+                    one.unlink()
+            if {one.name for one in folder.iterdir()} <= {OWNER}:
+                shutil.rmtree(folder)
+        if not folder.exists():
+            break
+        time.sleep(0.1)  # what was killed may still have been writing
     if (lock := _locks.pop(folder, None)) is not None:
         os.close(lock)
 

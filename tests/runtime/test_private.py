@@ -86,6 +86,48 @@ def test_what_a_killed_process_left_is_removed_by_the_next(base: Path) -> None:
     private.remove(made)
 
 
+WRITE = """
+import os, sys, time
+until, n = time.monotonic() + 1.5, 0
+while time.monotonic() < until:
+    open(f"{sys.argv[1]}/{n}", "w").close()
+    n += 1
+    print(n, flush=True) if n == 1 else None
+"""
+
+
+def test_a_folder_that_is_still_written_to_goes_too(base: Path) -> None:
+    made = private.make()
+    place = made / "r" / "session"
+    place.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(place)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        private.remove(made)
+        writer.wait()
+    assert not made.exists()
+
+
+def test_what_cannot_be_removed_now_is_removed_by_the_next(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = private.make()
+    (made / "r" / "session").mkdir()
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(made / "r" / "session")]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    monkeypatch.setattr(private, "PATIENCE", 2)
+    try:
+        private.remove(made)
+        assert (made / private.OWNER).exists()
+    finally:
+        subprocess.run(["umount", "-l", str(made / "r" / "session")], check=True)
+    assert private.remove_left(base) == [made]
+    assert list(base.iterdir()) == []
+
+
 def test_what_is_not_ours_is_left_alone(base: Path) -> None:
     elsewhere = base / "elsewhere"
     elsewhere.mkdir()
