@@ -96,6 +96,8 @@ def shallow(row: Any, depth: int) -> Any:
     ``depth`` times."""
     if not isinstance(row, (dict, list)):
         return row
+    if depth > 1 and not any(part.__class__ in (dict, list) for part in _parts(row)):
+        return row
     level: list[Any] = [row]
     for _ in range(depth):
         level = [part for one in level for part in _parts(one) if isinstance(part, (dict, list))]

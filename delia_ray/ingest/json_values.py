@@ -163,7 +163,8 @@ class _Values:
             yield self._fault(start, excerpt_, error)
             return
         self.facts.inside += buffer.place - start
-        if isinstance(value, dict) and len(self.keys) < _MOST_KEYS:
+        new = isinstance(value, dict) and not value.keys() <= self.keys.keys()
+        if new and len(self.keys) < _MOST_KEYS:
             self.keys.update(dict.fromkeys(value))
         yield shallow(value, self.reading.limits.depth)
 

@@ -104,14 +104,18 @@ class Facts:
 
     def counted(self, rows: Iterator[Numbered]) -> Iterator[Numbered]:
         """``rows``, counted as they go by."""
-        for numbered in rows:
-            if isinstance(numbered[1], Damage):
-                self.damaged += 1
-            elif isinstance(numbered[1], Bad):
-                self.faults += 1
-            else:
-                self.rows += 1
-            yield numbered
+        good = 0
+        try:
+            for numbered in rows:
+                if numbered[1].__class__ is dict:
+                    good += 1
+                elif isinstance(numbered[1], Damage):
+                    self.damaged += 1
+                else:
+                    self.faults += 1
+                yield numbered
+        finally:
+            self.rows += good
 
 
 def excerpt(row: Any) -> str:
