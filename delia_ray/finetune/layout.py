@@ -173,7 +173,7 @@ def _packed(objective: Objective, documents: States, flat: bool) -> States:
     positions = torch.cat([torch.arange(len(d)) for d in documents])[None]
     borders = torch.tensor([0, *LENGTHS]).cumsum(0).int() if flat else None
     states = objective.states(ids, positions, borders)[0].float()
-    return list(torch.split(states, LENGTHS))
+    return list(torch.split(states, list(LENGTHS)))
 
 
 def _alone(objective: Objective, documents: States, flat: bool) -> States:

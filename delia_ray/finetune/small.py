@@ -17,7 +17,7 @@ from delia_ray.causal_models import decoder_of, model_class
 
 WINDOW = 4
 """Tokens of a sliding window or attention chunk in a copy: shorter than the probing documents."""
-_ENOUGH = 2**26
+_ENOUGH = 2**23
 """Weights up to which a copy keeps its widths."""
 _WINDOWS = (
     "sliding_window",
@@ -80,7 +80,9 @@ def narrow(config: Any, vocabulary: int | None = None) -> Iterator[Any]:
                 setattr(one, name, None)
     if isinstance(getattr(text, "head_dim", None), int) and text.hidden_size > 256:
         smaller = copy.deepcopy(small)
-        smaller.get_text_config(decoder=True).hidden_size = 256
+        heads = getattr(text, "num_attention_heads", None) or 1
+        # A multiple of the heads, as some families want it.
+        smaller.get_text_config(decoder=True).hidden_size = heads * max(1, 256 // heads)
         yield smaller
     yield small
     yield config

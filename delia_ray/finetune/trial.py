@@ -5,7 +5,7 @@ leaves, with the functions of a real training: what is impossible shows before a
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,23 @@ _CLOSE = 1e-3
 """Most that logits may change by when the model is saved, merged and loaded again."""
 
 
-@contextmanager
-def small_folder(path: str) -> Iterator[Path]:
-    """A model folder like ``path`` for as long as it is needed: with few layers, random weights,
-    and all other files as they are."""
+def sizes(path: str) -> list[Any]:
+    """Configurations of small copies of the model in folder ``path``, the smallest first; only
+    the last is known to be possible."""
     few = few_layers(config_of(path))
-    sizes = [few] if is_small(few) else list(narrow(few))
+    return [few] if is_small(few) else list(narrow(few))
+
+
+@contextmanager
+def small_folder(path: str, config: Any) -> Iterator[Path]:
+    """A model folder like ``path`` for as long as it is needed: of ``config``, with random
+    weights, and all other files as they are."""
     with tempfile.TemporaryDirectory(prefix="delia-trial-") as scratch:
         folder = Path(scratch) / "model"
         folder.mkdir()
-        for at, config in enumerate(sizes):
-            try:
-                model = build(config, None)
-                break
-            except Exception:  # widths that do not go together
-                if at + 1 == len(sizes):
-                    raise
-        # The folder's own settings are put beside it; those of a fresh model can always be saved.
-        model.save_pretrained(folder)
+        with _phase("making a small copy"):
+            build(config, None).save_pretrained(folder)
+        # A fresh model's settings can always be saved; the folder's own are what is tried.
         (folder / FILE).unlink(missing_ok=True)
         for file in Path(path).iterdir():
             if file.is_file() and file.name != "config.json" and not file.name.endswith(_WEIGHTS):
@@ -69,17 +68,32 @@ def try_step(
         UserError: it cannot be done; the message names the family, what failed, and a setting
             with which it was done, where one was found.
     """
-    family = config_of(path).model_type
     settings = settings.model_copy(update={"quantize": "none", "adapter": None})
-    with small_folder(path) as folder, one_thread():
-        try:
-            return _whole_life(folder, settings, special_tokens, layout)
-        except _Failed as failed:
-            advice = _other_way(folder, settings, special_tokens, layout)
-            raise UserError(
-                f"model={path}: of the family {family}, {failed.phase} fails "
-                f"({failed.reason}); {advice}"
-            ) from failed
+    *smaller, last = sizes(path)
+    with one_thread():
+        for config in smaller:
+            # What fails here may be the widths, which do not go together in every family.
+            with suppress(_Failed), small_folder(path, config) as folder:
+                return _whole_life(folder, settings, special_tokens, layout)
+        return _last_try(path, last, settings, special_tokens, layout)
+
+
+def _last_try(
+    path: str, config: Any, settings: Finetune, special_tokens: Mapping[str, str], layout: Layout
+) -> list[str]:
+    advice = "choose a model of another family"
+    try:
+        with small_folder(path, config) as folder:
+            try:
+                return _whole_life(folder, settings, special_tokens, layout)
+            except _Failed:
+                advice = _other_way(folder, settings, special_tokens, layout) or advice
+                raise
+    except _Failed as failed:
+        raise UserError(
+            f"model={path}: of the family {config.model_type}, {failed.phase} fails "
+            f"({failed.reason}); {advice}"
+        ) from failed
 
 
 class _Failed(Exception):
@@ -92,7 +106,7 @@ class _Failed(Exception):
 def _other_way(
     folder: Path, settings: Finetune, special_tokens: Mapping[str, str], layout: Layout
 ) -> str:
-    """The first change of the settings under which the step works, as advice."""
+    """The first change of the settings under which the step works, as advice; empty for none."""
     changes: list[dict[str, Any]] = []
     if settings.gradient_checkpointing:
         changes.append({"gradient_checkpointing": False})
@@ -111,7 +125,7 @@ def _other_way(
             pass
         else:
             return "it works without new tokens (downstream.special_tokens={})"
-    return "choose a model of another family"
+    return ""
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def _train(objective: Objective, steps: Steps, most: int) -> tuple[float, float]
     first = last = 0.0
     for step in range(most):
         loss = torch.stack([run(objective, m).sum() for m in micros]).sum() / total
-        last = float(loss)
+        last = float(loss.detach())
         first = first if step else last
         if last < _ENOUGH:
             break

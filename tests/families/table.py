@@ -14,8 +14,8 @@ What comes out for a tiny model of each family, with a chat template in its publ
 (`tests/families`; `python -m tests.families.table` writes this file). For each of them the mask of
 supervised tokens is read back, a step in packs equals its rows alone, the end of the turn is
 learned, a new token is added of which only the row is trained, the adapter is saved, merged and
-loaded again, and adapter and merged model answer alike. Other families are not refused by name:
-a check before the first stage looks at a small copy of whatever model a recipe names.
+loaded again, and adapter and merged model answer alike. No list of families decides how a model is
+trained: a check before the first stage looks at a small copy of the one that a recipe names.
 
 | family | manner of its template | rows of a pack | attention | adapted layers | embeddings |
 |---|---|---|---|---|---|

@@ -44,7 +44,8 @@ def test_a_family_lives(name: str, tmp_path: Path) -> None:
 
 def _check(name: str, life: Life) -> None:
     for supervised, answer in life.masks:
-        assert supervised == answer, "the answer and its end are read back, and nothing else"
+        # Some templates write a space before an answer, which is the model's to write then.
+        assert supervised.removeprefix(" ") == answer, "the answer and its end, and nothing else"
     assert life.system_refused == (not MANNERS[FAMILIES[name].manner].has_system)
     assert life.packed < 1e-5, "packs and single rows"
     assert life.losses[1] < 0.05 < life.losses[0]
