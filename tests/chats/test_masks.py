@@ -21,7 +21,7 @@ REWRITE_EARLIER = ("thinks", "switches", "opens and closes")
 
 @cache
 def _made(style: str) -> tuple[Any, set[int]]:
-    tokenizer, ends = make_tokenizer(ALL[style])
+    tokenizer, ends = make_tokenizer(ALL[style], merges_lines=True)
     adapt(tokenizer)
     return tokenizer, ends
 
@@ -95,6 +95,7 @@ def test_an_answer_may_begin_with_a_line_break(style: str, begin: str) -> None:
 
 def test_the_prompt_of_a_joined_row_is_that_of_generation() -> None:
     tokenizer, ends = _made("chatml")
+    assert len(tokenizer("\n\n")["input_ids"]) == 1
     (row,) = encode(tokenizer, [(_chat("Name a colour"), "\nBlue")], ends)
     assert isinstance(row, Encoded)
     prompt = tokenizer.apply_chat_template(

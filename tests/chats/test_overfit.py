@@ -25,7 +25,7 @@ ROWS = [
 
 
 def _saved(style: str, folder: Path) -> str:
-    tokenizer, (end, *_) = make_tokenizer(ALL[style])
+    tokenizer, (end, *_) = make_tokenizer(ALL[style], merges_lines=True)
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(

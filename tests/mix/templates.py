@@ -7,7 +7,7 @@ with words that begin with a visible space (Llama 2, Mistral, Gemma).
 
 from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 
@@ -80,12 +80,22 @@ _TEXT = [
 ]
 
 
-def make_tokenizer(style: Style) -> tuple[Any, set[int]]:
-    """(tokenizer, ids that end a turn)."""
+_LINES = r" ?[^\s\p{L}\p{N}]+[\r\n]*|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""Splits so that several line breaks, or a full stop and a line break, can be one token."""
+
+
+def make_tokenizer(style: Style, merges_lines: bool = False) -> tuple[Any, set[int]]:
+    """(tokenizer, ids that end a turn); of the byte-level ones, ``merges_lines`` has tokens of
+    several line breaks, as Qwen's and Llama 3's have."""
     core = Tokenizer(models.BPE(byte_fallback=not style.byte_level, unk_token=None))
     if style.byte_level:
         core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         core.decoder = decoders.ByteLevel()
+        if merges_lines:
+            core.pre_tokenizer = pre_tokenizers.Sequence([
+                pre_tokenizers.Split(Regex(_LINES), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ])  # fmt: skip
     else:
         core.normalizer = normalizers.Sequence(
             [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
@@ -100,7 +110,8 @@ def make_tokenizer(style: Style) -> tuple[Any, set[int]]:
         vocab_size=700, special_tokens=[*style.specials, *bytes_], initial_alphabet=alphabet,
         show_progress=False,
     )  # fmt: skip
-    core.train_from_iterator(_TEXT * 20, trainer)
+    lines = ["one.\n\ntwo,\n\n\nthree!\n"] if merges_lines else []
+    core.train_from_iterator((_TEXT + lines) * 20, trainer)
     bos, eos = style.specials[0], style.specials[1]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=bos, eos_token=eos,
