@@ -43,12 +43,13 @@ demo: $(STAMP)  ## run the miniature
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
-# A sweep, and twenty runs each of synthesis and fine-tuning, with something killed in each; an
-# hour.
-chaos: $(STAMP)  ## kill runs for an hour
+# A sweep, and twenty runs each of synthesis and fine-tuning, with something killed in each, and a
+# hundred signals; more than an hour.
+chaos: $(STAMP)  ## kill runs for more than an hour
 	DELIA_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_killed.py
 	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
 	$(BIN)/python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results
+	$(BIN)/python benchmarks/signals.py --chains 10 --out benchmarks/results
 
 # Without the network but for the last, which asks for advisories.
 check: lint markers manifests locked audit  ## all that needs no test run; SKIP_AUDIT=1 without a network

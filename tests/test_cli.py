@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,89 @@ def test_an_error_of_a_worker_is_said_by_its_first_cause() -> None:
     assert reason(RuntimeError(text)) == "FileNotFoundError: [Errno 2] No such file or directory"
     assert reason(ValueError("one\ntwo")) == "ValueError: one two"
     assert reason(KeyError()) == "KeyError: "
+
+
+SAID = {
+    "a heading, and what follows": (
+        ValueError("GenerationConfig is invalid: \n- `temperature`: `do_sample` is set to `False`. "
+                   "However, `temperature` is set to `0.5`, which is for samples only.\nMore."),
+        "`temperature` is set to `0.5`, which is for samples only.",
+    ),
+    "brackets over several lines": (
+        ValueError("Target module Clippable(\n  (linear): Linear(in_features=64. bias=False)\n) is "
+                   "not supported. Currently, only the following modules are: `Linear`."),
+        "Clippable( (linear): Linear(in_features=64. bias=False) ) is not supported.",
+    ),
+    "a list of two": (
+        ValueError("Set to http://127.0.0.1:8265, which is a job address.\n  1. Unset\n  2. Set."),
+        "ValueError: Set to http://127.0.0.1:8265, which is a job address.",
+    ),
+    "of a worker, in several lines": (
+        RuntimeError('ray::f() (pid=1)\n  File "a.py", line 3, in f\n    raise x\n'
+                     "RuntimeError: Error(s) in loading state_dict for Llama:\n\tsize mismatch for "
+                     "model.embed: the shape is torch.Size([33, 4])."),
+        "RuntimeError: Error(s) in loading state_dict for Llama: size mismatch for model.embed: "
+        "the shape is torch.Size([33, 4]).",
+    ),
+    "endless": (RuntimeError("x" * 5000), "RuntimeError: xxx"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_of_an_error_in_several_lines_the_telling_part_is_shown(case: str) -> None:
+    error, part = SAID[case]
+    said = reason(error)
+    assert part in said
+    assert "\n" not in said
+    assert len(said) < 700
+
+
+@pytest.mark.parametrize("storage", ["file", "file/below", "file/a/b"])
+def test_storage_below_a_file(storage: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    done = delia("ingest", f"storage={storage}", "name=x", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: storage: cannot write ")
+    assert "Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+MOUNTS = {
+    "read-only": ("mount --bind s s; mount -o remount,bind,ro s s", 2, "Read-only file system"),
+    "full": ("mount -t tmpfs -o size=4k t s; head -c 9999 /dev/zero > s/z", 1, "no space is left"),
+}
+
+
+@pytest.mark.parametrize("case", MOUNTS)
+def test_a_disk_that_refuses_or_is_full(case: str, tmp_path: Path) -> None:
+    """In a mount namespace of its own. The log lies on the same disk, and must not matter."""
+    mount, code, message = MOUNTS[case]
+    (tmp_path / "s").mkdir()
+    own = ["unshare", "--mount", "bash", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*own, "true"]).returncode:
+        pytest.skip("no namespaces of one's own here")
+    command = f"{sys.executable} -m delia_ray.cli ingest storage=s/runs name=x model=./none"
+    done = subprocess.run(
+        [*own, f"mount --make-rprivate /; {mount} 2>/dev/null; {command}"], cwd=tmp_path, env=ENV,
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+
+
+def test_chatter_never_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    """/dev/full is always full; an error that is told there must not become another."""
+    from delia_ray.console import chatter_to
+
+    with chatter_to(Path("/dev/full")) as screen:
+        print("lost" * 10_000, flush=True)
+        try:
+            raise ValueError("mine")
+        except ValueError:
+            traceback.print_exc()
+        os.system("echo lost too")
+        screen.line("seen")
+    print("after")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("seen\nafter\n", "")
