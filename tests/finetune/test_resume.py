@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from delia_ray.artifacts import open_storage
 from delia_ray.finetune.checkpoints import Checkpoint, Checkpoints
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.stop import STOP
+from delia_ray.records import METRIC_POINT
 from tests.finetune.gang import run_gang
 from tests.finetune.helpers import changed, prepare
 
@@ -132,7 +134,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
             storage = open_storage("memory://kept" if remote else str(tmp_path))
             own = Checkpoints(storage / "checkpoints", keep=2)
             for step, score in ((1, 3.0), (2, 1.0), (3, 2.0), (4, 2.5), (5, 4.0)):
-                own.save("a", step, score, {"x": torch.full((2,), float(step))}, [])
+                own.save("a", step, score, {"x": torch.full((2,), float(step))}, _points(step))
             if remote:
                 assert own.last("a").step == 4, "the last one is still being written"
             own.settle()
@@ -156,7 +158,9 @@ def test_arms_side_by_side_keep_their_own(tmp_path: Path) -> None:
             arms = {name: Checkpoints(folder) for name in ("a", "a-00000001", "b", "b-1")}
             for step in (1, 2, 3):
                 for name, own in arms.items():
-                    own.save(name, step, 1 / step, {"x": torch.full((2,), float(step))}, [])
+                    own.save(
+                        name, step, 1 / step, {"x": torch.full((2,), float(step))}, _points(step)
+                    )
             for name, own in arms.items():
                 own.settle()
                 assert own.last(name).step == 3
@@ -172,6 +176,15 @@ def _last(folder: Path) -> Checkpoint:
     found = Checkpoints(open_storage(str(folder.parent / "checkpoints"))).last("delia")
     assert found is not None
     return found
+
+
+def _points(steps: int) -> list[dict[str, Any]]:
+    """Rows of a curve."""
+    return [
+        {f.name: step if f.name == "step" else 1 if pa.types.is_integer(f.type) else 1.0
+         for f in METRIC_POINT}
+        for step in range(1, steps + 1)
+    ]  # fmt: skip
 
 
 def _curve(folder: Path) -> list[dict[str, Any]]:
