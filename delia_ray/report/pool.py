@@ -15,7 +15,7 @@ def prefixes(config: RunConfig, downstream: int, pool: int) -> dict[str, int]:
     the smallest first."""
     sizes: dict[int, str] = {}
     for arm in config.arms:
-        size = min(pool, round(config.arm_ratio(arm) * downstream))
+        size = min(pool, config.arm_rows(arm, downstream))
         if size:
             sizes.setdefault(size, f"first {size:,} (ratio {config.arm_ratio(arm):g})")
     sizes[pool] = f"pool, {pool:,}"
