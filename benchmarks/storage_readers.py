@@ -53,7 +53,8 @@ def _config(run: Path) -> tuple[RunConfig, dict[str, Folder], Folder]:
 def figures(run: Path) -> Any:
     """What the report says, without writing it."""
     config, folders, root = _config(run)
-    return results(gather(StageRun(config, root, root / "report", folders)))
+    with reading(str(root)):  # as the stage does
+        return results(gather(StageRun(config, root, root / "report", folders)))
 
 
 def report(run: Path) -> Any:

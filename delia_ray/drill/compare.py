@@ -10,6 +10,7 @@ from typing import Any
 from delia_ray.artifacts import Folder
 from delia_ray.pipeline import stages_of
 from delia_ray.records import COMPLETION
+from delia_ray.stored import Missing
 
 ROWS = ("answers", "answers_set_aside", "rewordings", "rewordings_set_aside")
 """Tables of generated rows."""
@@ -61,6 +62,10 @@ def result_of(storage: Path, name: str) -> Result:
     """
     run = storage / name
     folder = {stage: run / stage / mark for stage, mark in stages_of(Folder(str(run))).items()}
+    if missing := [
+        name for name in ("synthesize", "mix", "finetune", "evaluate") if name not in folder
+    ]:
+        raise Missing(f"{run}: unfinished: {', '.join(missing)}; finish it with `delia run`")
     return Result(
         rows=_rows(folder["synthesize"]),
         order=_digest(sorted(folder["mix"].glob("steps-*"))),

@@ -28,7 +28,8 @@ def run(stage: StageRun) -> Outcome:
     Raises:
         DeliaError: a stage before this one is unfinished.
     """
-    found = gather(stage)
+    with reading(f"{stage.run}", _ADVICE):
+        found = gather(stage)
     with reading(f"{stage.run}", _ADVICE):
         figures = redacted(results(found))
         page = redact(render(found))
