@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-
 from delia_ray import models
+from delia_ray.chats.format import REFUSALS
 
 _KEY = "reasoning_content"
 """The name under which templates look for it."""
@@ -62,6 +61,6 @@ def marks_in(tokenizer: Any) -> tuple[str, str] | None:
         before, after = whole[begin:at], whole[at + len(_THOUGHT) : end]
         if render({"content": f"{before}{_THOUGHT}{after}{_SAID}"}) != whole:
             return None
-    except (TemplateError, TypeError, ValueError):
+    except REFUSALS:
         return None
     return before, after
