@@ -64,7 +64,6 @@ def run(work: Callable[[], Result]) -> Result:
     """What ``work`` returns; runs it in a thread and ends the process when a signal asks for it.
 
     Raises:
-        Stopped: a signal came, and the work has been left; nothing that it started is running.
         BaseException: what ``work`` raised.
     """
     _arm(_note)
@@ -86,9 +85,8 @@ def run(work: Callable[[], Result]) -> Result:
         _arm(_note)
         if _state.received:
             _stop(_state.worker)
-            raise Stopped
     if _state.received:  # at the very end
-        raise Stopped
+        _end_now()
     if raised:
         raise raised[0]
     return outcome[0]
@@ -214,8 +212,8 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def _stop(worker: threading.Thread) -> None:
-    """Let the work leave, then see to it that nothing is left; returns where it has left."""
+def _stop(worker: threading.Thread) -> NoReturn:
+    """Let the work leave, then see to it that nothing is left."""
     for ask, seconds in list(_state.asks):
         if _answers(ask, seconds):
             _wait(lambda: not _state.asks or not worker.is_alive(), seconds)
@@ -223,9 +221,10 @@ def _stop(worker: threading.Thread) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(worker.ident or 0), ctypes.py_object(Stopped)
         )
-    if not _wait(lambda: not worker.is_alive(), UNWIND):
-        _end_now()
-    kill_descendants()
+    _wait(lambda: not worker.is_alive(), UNWIND)
+    # Not by way of Python's own end: what libraries do there may take its time, or crash now that
+    # what they had started is gone.
+    _end_now()
 
 
 def _answers(ask: Callable[[], bool], seconds: float) -> bool:
@@ -254,6 +253,8 @@ def _wait(until: Callable[[], bool], seconds: float) -> bool:
 
 def _end_now() -> NoReturn:
     kill_descendants()
+    for stream in (sys.stdout, sys.stderr):
+        _answers(lambda stream=stream: stream.flush() is None, 1.0)  # type: ignore[misc]
     for clean in reversed(_state.at_end):
         _answers(lambda clean=clean: clean() is None, 1.0)  # type: ignore[misc]
     with contextlib.suppress(OSError):

@@ -245,6 +245,21 @@ def test_what_the_work_has_no_time_to_clean_up_is_cleaned_for_it(tmp_path: Path)
     assert not (tmp_path / "session").exists()
 
 
+def test_what_a_library_does_at_exit_is_not_waited_for() -> None:
+    work = """
+    import atexit
+    def work():
+        atexit.register(time.sleep, 60)
+        ready()
+        while True:
+            time.sleep(0.01)
+    """
+    with command(work) as own:
+        code, seconds = own.send(signal.SIGTERM)
+        assert (code, own.err) == (143, SAID[signal.SIGTERM])
+        assert seconds < 8
+
+
 def test_nohup_keeps_it_from_hanging_up_and_a_background_job_hears_sigint() -> None:
     work = "def work():\n    ready()\n    time.sleep(1.5)\n    return 7"
     ignored = "import signal; signal.signal(signal.{0}, signal.SIG_IGN)\n"
