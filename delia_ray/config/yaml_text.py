@@ -14,10 +14,10 @@ import yaml
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = {
-    "int": re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z"),
+    "int": re.compile(r"\A[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)\Z"),
     "float": re.compile(
-        r"[-+]?(?:(?:\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)(?:[eE][-+]?[0-9]+)?"
-        r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"
+        r"\A[-+]?(?:(?:\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))\Z|\A\.(?:nan|NaN|NAN)\Z"
     ),
 }
 _NO_KEYS = {f"{_TAG}{kind}": kind for kind in ("bool", "null", "timestamp")}
