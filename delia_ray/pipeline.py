@@ -24,6 +24,7 @@ from delia_ray.finetune.stage import STAGE as FINETUNE
 from delia_ray.ingest.stage import STAGE as INGEST
 from delia_ray.mix.stage import STAGE as MIX
 from delia_ray.names import is_fingerprint
+from delia_ray.recipe_files import resolved
 from delia_ray.records import digest
 from delia_ray.redaction import redact, redacted
 from delia_ray.report.stage import STAGE as REPORT
@@ -112,6 +113,7 @@ def plan(config: RunConfig) -> Plan:
     Raises:
         UserError: something is missing: a file, a model, a package.
     """
+    config = resolved(config)
     settings = {stage.name: stage.settings(config) for stage in STAGES}
     return Plan(config, _place(config).rooted(), settings)
 
@@ -148,7 +150,7 @@ def _run(
 ) -> Plan:
     plans = plan(config)
     if own:
-        plans.run.write_json("config.json", redacted(config.model_dump(mode="json")))
+        plans.run.write_json("config.json", redacted(plans.config.model_dump(mode="json")))
     current: dict[str, str] = {}
     checked = False
     for number, stage in enumerate(_up_to(until), start=1):
@@ -157,11 +159,11 @@ def _run(
         if manifest is None:
             if not (checked or here):
                 runtime.check_reachable(config)
-                preflight.check(config, plans.run, watcher.note if watcher else None)
+                preflight.check(plans.config, plans.run, watcher.note if watcher else None)
                 checked = True
             if stage is SYNTHESIZE and not here:
                 ingest = plans.folder(INGEST.name)
-                preflight.check_rows(config, ingest, watcher.note if watcher else None)
+                preflight.check_rows(plans.config, ingest, watcher.note if watcher else None)
             progress = watcher.begin(number, stage) if watcher else silent
             manifest = _run_stage(stage, plans, progress, own, here)
         current[stage.name] = manifest["fingerprint"]
@@ -182,8 +184,8 @@ def plan_synthesis(config: RunConfig, watcher: Watcher | None, probe: int) -> di
         plans = run(config, watcher, until=INGEST.name)
         out = plans.folder(SYNTHESIZE.name)
         inputs = {name: plans.folder(name) for name in SYNTHESIZE.needs}
-        preflight.check_rows(config, inputs[INGEST.name], watcher.note if watcher else None)
-        return foresee(StageRun(config, plans.run, out, inputs), probe)
+        preflight.check_rows(plans.config, inputs[INGEST.name], watcher.note if watcher else None)
+        return foresee(StageRun(plans.config, plans.run, out, inputs), probe)
 
 
 def _place(config: RunConfig) -> Folder:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from delia_ray.config.data import Settings
-from delia_ray.config.paths import RecipePath
+from delia_ray.config.paths import WorkerPath
 
 
 class AutoEngine(Settings):
@@ -33,7 +33,7 @@ class VllmEngine(Settings):
     fails; a resumed run starts counting anew."""
     max_model_len: int | None = Field(None, ge=16)
     """Longest prompt plus answer in tokens; None takes the model's own limit."""
-    adapters: list[RecipePath] = []
+    adapters: list[WorkerPath] = []
     """Folders of LoRA adapters of the model, which answer the diverse queries in turn: as
     many teachers as adapters in one engine. Empty: the model itself answers."""
     kwargs: dict[str, Any] = {}

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from delia_ray import miniature
 from delia_ray.config.data import Name, Settings, Source
 from delia_ray.config.engines import Engine, TransformersEngine
-from delia_ray.config.paths import RecipePath
+from delia_ray.config.paths import RecipePath, WorkerPath
 
 MetricName = Literal[
     "exact_match", "content_match", "format_validity", "field_accuracy", "accuracy", "f1",
@@ -73,7 +73,7 @@ class Metric(Settings):
     """sacrebleu's tokenizer for ``bleu``; some need a package or download a model."""
     lowercase: bool = False
     """Letter case does not count (``bleu``, ``chrf``, ``chrf++``, ``accuracy``, ``f1``)."""
-    checkpoint: RecipePath | None = None
+    checkpoint: WorkerPath | None = None
     """Path of the model that scores: a folder for ``bleurt``, a .ckpt file for ``comet``. Every
     machine of the cluster must see it."""
     unit: Literal["words", "characters"] = "words"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from delia_ray.config.data import Settings
-from delia_ray.config.paths import RecipePath
+from delia_ray.config.paths import WorkerPath
 
 
 class Lora(Settings):
@@ -73,7 +73,7 @@ class Finetune(Settings):
     2305.14314); needs the package ``bitsandbytes``, LoRA and ZeRO 1 or 2."""
     lora: Lora = Lora()
     """The adapter."""
-    adapter: RecipePath | None = None
+    adapter: WorkerPath | None = None
     """Folder or URL of a PEFT LoRA adapter to go on from; its rank, scale and layers replace
     ``lora``."""
     token_init: Literal["random", "mean", "description", "description_noise"] = "random"

@@ -11,6 +11,8 @@ class FileSetting:
     names: bool = False
     """It may also be a name (of the miniature, or on the hub): a path begins with ``.``, ``/``
     or ``~``, or has a scheme."""
+    workers: bool = False
+    """Workers open it, which run in folders of their own: a relative path is resolved before."""
 
     def is_file(self, value: str) -> bool:
         """Whether ``value`` is a path or URL."""
@@ -18,6 +20,8 @@ class FileSetting:
 
 
 RecipePath = Annotated[str, FileSetting()]
-"""A file, folder, glob or URL that is read."""
-ModelPath = Annotated[str, FileSetting(names=True)]
+"""A file, folder, glob or URL that the driver reads, and that rows name as their source."""
+WorkerPath = Annotated[str, FileSetting(workers=True)]
+"""A file or folder, or its URL, that workers open."""
+ModelPath = Annotated[str, FileSetting(names=True, workers=True)]
 """A model: a folder, a URL, or a name."""

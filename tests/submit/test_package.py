@@ -10,7 +10,7 @@ import yaml
 from delia_ray.config import RunConfig, Settings, load_config
 from delia_ray.errors import UserError
 from delia_ray.k8s.reachable import check_reachable
-from delia_ray.recipe_files import file_setting, named_paths, with_paths
+from delia_ray.recipe_files import file_setting, named_paths, resolved, with_paths
 from delia_ray.submit import package
 from delia_ray.submit.package import pack
 
@@ -166,6 +166,22 @@ def test_every_path_of_a_recipe_is_known(work: Path) -> None:
         "finetune.adapter": "adapter",
     }
     assert list(named_paths(load_config())) == []
+
+
+def test_what_workers_open_is_resolved_and_what_rows_name_is_not(work: Path) -> None:
+    (work / "bare").mkdir()
+    found = dict(named_paths(resolved(load_config(["mine.yaml"], ["synthesize.model=bare"]))))
+    here = {k for k, path in found.items() if path.startswith(str(work))}
+    assert here == {
+        "model",
+        "synthesize.model",
+        "synthesize.engine.adapters[0]",
+        "finetune.adapter",
+    }
+    assert found["downstream"] == "data/task.jsonl"
+    (work / "miniature").mkdir()
+    for same in ("miniature", "hub/name", "./missing", "s3://bucket/base"):
+        assert resolved(load_config([], [f"model={same}"])).model == same
 
 
 @pytest.mark.parametrize(
