@@ -7,11 +7,13 @@ from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from delia_ray import pipeline
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
+from delia_ray.errors import DeliaError
 from delia_ray.records import (
     ANSWER,
     COMPLETION,
@@ -118,7 +120,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
                              "queries_set_aside": {}}  # fmt: skip
     for stage in pipeline.STAGES:
         if stage.name not in MADE:
-            pipeline._run_stage(stage, plan, silent)
+            pipeline._run_stage(stage, plan, silent, None, here=False)
             continue
         MADE[stage.name](plan.folder(stage.name))
         plan.folder(stage.name).publish(
@@ -162,3 +164,44 @@ def test_the_fuzz_would_see_what_it_looks_for(
     )
     _, faults = script.fuzz(5, 1, place)
     assert any("outside the run" in fault for fault in faults)
+
+
+PLANTED = ("figures", "report", "mix", "queries", "tables", "cache", "parts", "trials", "drill",
+           "study")  # fmt: skip
+"""All that read tables; a model card and a checkpoint are made of JSON and safetensors."""
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["another column", "in place of one"])
+def test_no_reader_of_a_run_unpickles_what_stands_in_its_tables(
+    beside: bool, script: ModuleType, finished: Path, tmp_path: Path
+) -> None:
+    """Every table of a finished run at once, with seals and manifests that fit."""
+    place = script.Place(finished, tmp_path)
+    assert set(place.readers) == {*PLANTED, "card", "checkpoints"}
+    planted = [p for p in place.files if p.suffix in (".parquet", ".arrow")]
+    assert {place.kind(p) for p in planted} >= {"ingest", "synthesize", "mix", "finetune",
+                                                "evaluate", "cache", "parts"}  # fmt: skip
+    for path in planted:
+        data = pa.BufferReader(place.kept[path])
+        parquet = path.suffix == ".parquet"
+        table = script.open_parquet(data).read() if parquet else script.open_arrow(data).read_all()
+        column = pa.array([place.evil] * len(table), pa.large_binary())
+        meta = {b"ARROW:extension:name": b"ray.data.arrow_pickled_object",
+                b"ARROW:extension:metadata": b""}  # fmt: skip
+        name = "extra" if beside else table.column_names[-1]
+        field = pa.field(name, pa.large_binary(), metadata=meta)
+        changed = (
+            table.append_column(field, column)
+            if beside
+            else table.set_column(table.num_columns - 1, field, column)
+        )
+        if parquet:
+            pq.write_table(changed, path)
+        else:
+            with pa.ipc.new_file(str(path), changed.schema) as writer:
+                writer.write_table(changed, max_chunksize=1024)
+        place._fit_manifest(path, path.read_bytes())
+    for name in PLANTED:
+        with pytest.raises(DeliaError, match=r"extra|column|type|as it was written"):
+            place.readers[name](place.run)
+        assert not place.mark.exists(), name

@@ -1,12 +1,16 @@
 import http.server
 import json
+import pickle
 import threading
 from functools import partial
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from delia_ray.artifacts import Folder
 from delia_ray.errors import DeliaError, UserError
+from delia_ray.evaluate.systems import read_systems
 from delia_ray.ingest.stage import STAGE
 from delia_ray.ingest.stage import run as run_stage
 from delia_ray.ingest.stage import settings as stage_settings
@@ -278,3 +282,55 @@ def test_what_is_left_out_is_said_once(base, ray_local, tmp_path):
         f"{tmp_path}/in/more.jsonl: left out: note ('note 0'), input ('nan')",
     ]
     assert f"{tmp_path}/in/down.jsonl: input: 'nan' taken for missing (1 rows)" in outcome.notes
+
+
+@pytest.mark.parametrize("container", ["parquet", "arrow"])
+def test_nothing_in_a_file_is_unpickled_by_any_process(base, ray_local, tmp_path, container):
+    """Workers have the types of Ray Data registered, whose values unpickle themselves."""
+    mark = tmp_path / "MARK"
+    payload = pickle.dumps(WritesAFile(mark))
+    kind = pa.large_binary()
+    meta = {b"ARROW:extension:name": b"ray.data.arrow_pickled_object",
+            b"ARROW:extension:metadata": b""}  # fmt: skip
+    fields = [pa.field("prompt", pa.string()), pa.field("completion", pa.string()),
+              pa.field("extra", kind, metadata=meta)]  # fmt: skip
+
+    def file(name: str) -> str:
+        texts = [[f"{name} {i}" for i in range(4)], [f"answer {i}" for i in range(4)]]
+        columns = [*map(pa.array, texts), pa.array([payload] * 4, kind)]
+        table = pa.table(columns, pa.schema(fields))
+        path = tmp_path / f"{name}.{container}"
+        if container == "parquet":
+            pq.write_table(table, path)
+        else:
+            with pa.ipc.new_file(str(path), table.schema) as writer:
+                writer.write_table(table)
+        return str(path)
+
+    base["downstream"]["path"] = file("down")
+    base["corpus"] = [{"path": file("pool")}]
+    base["evaluate"]["suites"] = [{"name": "held_out", "path": file("suite")}]
+    outcome, _ = ingest(base, tmp_path / "out")
+    assert not mark.exists()
+    counts = sound(json.loads(json.dumps(outcome.counts)))
+    for group in ("downstream", "corpus", "suites"):
+        [one] = counts[group].values()
+        assert one["records"] == 4
+        assert "extra" in one["left_out"]
+    with pytest.raises(UserError, match=r"cannot read .*suite\."):
+        read_systems(
+            config_of(base | {"evaluate": base["evaluate"] | {"systems": {
+                "other": {"held_out": f"{tmp_path}/suite.{container}"}}}}).evaluate,
+            {"held_out": 4},
+        )  # fmt: skip
+    assert not mark.exists()
+
+
+class WritesAFile:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return open, (self.mark, "w")
