@@ -160,10 +160,10 @@ def _train_together(stage: StageRun, gpus: float) -> None:
     own = stage.config.finetune
     job = Job(stage.config, stage.inputs["mix"], stage.out, _layout(stage.config))
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
-    private = runtime.private_folder()
-    meeting = None if private is None else FileRendezvous(folder=private)
 
     def fit() -> None:
+        private = runtime.private_folder()  # of this try: a new cluster has another
+        meeting = None if private is None else FileRendezvous(folder=private)
         TorchTrainer(
             _worker,
             train_loop_config={"job": job},
