@@ -25,8 +25,8 @@ from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.export import hub
 from delia_ray.export.bundle import export
-from delia_ray.export.card import code, reasons
 from delia_ray.export.layout import UNFINISHED, model_in
+from delia_ray.export.markdown import code, reasons
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.result import merge
 from delia_ray.finetune.stage import settings as finetune_settings

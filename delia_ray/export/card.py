@@ -1,8 +1,6 @@
 """The model card: what the manifests of a run say about one arm, in the hub's format."""
 
-import json
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.evaluate.table import table
+from delia_ray.export.markdown import FILTERS, written
 from delia_ray.report.words import number
 
 HERE = Path(__file__).parent
@@ -80,11 +79,9 @@ def render(story: Story, base: Base, merged: bool, repo: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=written,
     )
-    env.filters |= {
-        "number": number, "code": code, "cell": cell, "reasons": reasons,
-        "python": lambda v: json.dumps(v, ensure_ascii=False), "shell": shlex.quote,
-    }  # fmt: skip
+    env.filters |= {"number": number, **FILTERS}
     page = env.get_template("card.md.jinja").render(
         **context(story), base=base, merged=merged, repo=repo
     )
@@ -167,26 +164,3 @@ def _schedule(mixing: Mapping[str, Any] | None, arm: str) -> list[dict[str, Any]
     if mixing is None or mixing["arms"][arm]["ratio"] is not None:
         return []
     return list(mixing["mix"].get("schedule", []))
-
-
-# --- Markdown ---------------------------------------------------------------------------
-
-
-def code(text: str) -> str:
-    """``text`` as code, whatever it holds."""
-    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
-    inner = f" {text} " if "`" in text else text
-    return f"{fence}{inner}{fence}"
-
-
-def cell(text: str) -> str:
-    """``text`` on one line of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def reasons(found: Mapping[str, int]) -> str:
-    """``3 (2 empty, 1 layout)``; 0 where there is none."""
-    if not found:
-        return "0"
-    said = ", ".join(f"{times:,} {reason}" for reason, times in found.items())
-    return f"{sum(found.values()):,} ({said})"
