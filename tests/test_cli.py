@@ -78,7 +78,7 @@ def test_a_ratio_larger_than_the_pool(tmp_path: Path) -> None:
     rows(tmp_path / "down.jsonl", 5)
     rows(tmp_path / "pool.jsonl", 12)
     done = delia(
-        "run", "downstream={path: down.jsonl, format: auto, rows: null}",
+        "run", "downstream={path: down.jsonl, format: auto, rows: null, special_tokens: {}}",
         "corpus=[{path: pool.jsonl}]", "mix.ratio=3", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2

@@ -157,3 +157,14 @@ def test_recipes_go_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for setting in ("downstream.path=data.yaml", "storage=runs/a.yaml", "mix.ratio=3",
                     "downstream.special_tokens.</s>=x"):  # fmt: skip
         assert parted([setting]) == ([], [setting])
+
+
+def test_an_override_may_be_longer_than_the_name_of_a_file() -> None:
+    override = "downstream.special_tokens={" + ", ".join(f"<t{i}>: word" for i in range(200)) + "}"
+    assert parted([override]) == ([], [override])
+
+
+def test_an_empty_mapping_takes_those_of_a_recipe_away(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text('downstream: {path: x.jsonl, special_tokens: {"<a>": json}}\n')
+    config = load_config([tmp_path / "r.yaml"], ["downstream.special_tokens={}"])
+    assert config.downstream.special_tokens == {}

@@ -53,9 +53,16 @@ def _is_file(setting: str) -> bool:
     key, equals, _ = setting.partition("=")
     named = setting.lower().endswith((".yaml", ".yml"))
     if not equals:
-        return named or Path(setting).is_file()
+        return named or _is_there(setting)
     # Not there, and so an error: no setting's name looks like a path.
-    return Path(setting).is_file() or (named and "/" in key)
+    return _is_there(setting) or (named and "/" in key)
+
+
+def _is_there(setting: str) -> bool:
+    try:
+        return Path(setting).is_file()
+    except OSError:  # a value longer than any file's name
+        return False
 
 
 def _read_all(
@@ -150,12 +157,13 @@ def _parse_override(override: str) -> tuple[Text, dict[str, Any]]:
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merge key by key; everything else is replaced. A changed engine ``type``
+    """Mappings merge key by key; everything else is replaced, and so is a mapping by an empty
+    one (``downstream.special_tokens={}`` takes those of a recipe away). A changed engine ``type``
     replaces the whole mapping, since the keys of one engine mean nothing to another."""
     merged = dict(base)
     for key, value in top.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
+        if value and isinstance(old, Mapping) and isinstance(value, Mapping):
             switched = "type" in value and value["type"] != old.get("type")
             merged[key] = dict(value) if switched else _merge(old, value)
         else:

@@ -92,7 +92,7 @@ def _how(stage: StageRun, arms: list[str]) -> dict[str, Any]:
     """What was found out about the model, and how it was trained therefore."""
     layout = _layout(stage.config)
     found: dict[str, Any] = {"rows": layout.why or PACKED, "attention": layout.kernel}
-    if stage.config.finetune.method != "full":
+    if arms and stage.config.finetune.method != "full":
         adapter = stage.out / arms[0] / "adapter"
         layers = adapter.read_json("adapter_config.json")["target_modules"]
         found["adapted_layers"] = layers if isinstance(layers, str) else sorted(layers)

@@ -73,7 +73,7 @@ def test_the_pipeline_checks_before_its_first_stage(tmp_path: Path) -> None:
     config = RunConfig(storage=str(tmp_path), mix={"max_length": 100_000})
     with pytest.raises(UserError, match=r"mix\.max_length=100000"):
         pipeline.run(config)
-    assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == ["config.json"]
+    assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == ["config.json", "drivers"]
 
 
 def test_every_check_has_a_name_and_tells_of_itself() -> None:

@@ -14,7 +14,7 @@ import pytest
 from delia_ray.runtime import local
 
 START = """
-import json, os, sys, tempfile, threading, time
+import json, os, signal, sys, tempfile, threading, time
 from pathlib import Path
 import psutil
 from delia_ray import runtime
@@ -23,12 +23,14 @@ from delia_ray.config import RunConfig
 struck = []
 
 def strike():
+    # Fast: a GCS that anybody has connected to takes its whole driver along.
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     while not struck:
-        for one in psutil.Process().children(recursive=True):
-            if one.name() == "gcs_server":
-                one.kill()
-                struck.append(one.pid)
-        time.sleep(0.01)
+        for pid in map(int, children.read_text().split()):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "gcs_server":
+                os.kill(pid, signal.SIGKILL)
+                struck.append(pid)
+        time.sleep(0.002)
 
 os.environ.update(RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="another", RAY_REDIS_ADDRESS="x:1")
 names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_REDIS_ADDRESS", "TMPDIR")
@@ -67,11 +69,17 @@ def temporary() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def told(temporary: Path) -> dict[str, Any]:
-    """What a process saw whose first GCS was killed as soon as it came up."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", START], env={**os.environ, "TMPDIR": str(temporary)},
-        cwd=temporary, capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
+    """What a process saw whose first GCS was killed as soon as it came up.
+
+    On a busy machine the strike may come too late, and Ray ends the whole process: again then.
+    """
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", START], env={**os.environ, "TMPDIR": str(temporary)},
+            cwd=temporary, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        if "Failed to connect to GCS" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -1,12 +1,13 @@
 """The short form of ``make chaos``: the queue and a node are lost, the rows stay the same."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.test_cli import ENV
 
 pytestmark = pytest.mark.ray
 SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "chaos.py"
@@ -18,7 +19,7 @@ def test_nothing_is_lost_and_nothing_made_twice() -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--runs", "2", "--rows", "256", "--engine", "transformers",
          "--kinds", "queue,node", "--seed", "3"],
-        capture_output=True, text=True, timeout=400, check=False, env=dict(os.environ),
+        capture_output=True, text=True, timeout=400, check=False, env=ENV,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.strip().splitlines()[-1])
