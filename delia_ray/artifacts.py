@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -27,8 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from delia_ray.errors import DeliaError
-from delia_ray.names import leads_out
+from delia_ray.names import is_scratch, leads_out
 from delia_ray.records import schema_of
+from delia_ray.scratch import clear, remove, scratch
 from delia_ray.stored import (
     Damaged,
     Table,
@@ -153,13 +153,10 @@ class Folder:
         if not self.is_local:
             self.fs.pipe_file(target, bytes(data))  # one PUT: object stores publish it whole
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
-        with open(scratch, "wb") as stream:
+        with scratch(target) as path, open(path, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(scratch, target)
 
     def read_bytes(self, name: str) -> bytes:
         """
@@ -240,11 +237,9 @@ class Folder:
         """Write ``tables`` as one parquet file, atomically where it is local, with no more of
         them in memory than a row group needs."""
         target = self.file(name)
-        scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}" if self.is_local else target
-        if self.is_local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
         with (
-            self.fs.open(scratch, "wb") as stream,
+            scratch(target) if self.is_local else contextlib.nullcontext(target) as path,
+            self.fs.open(str(path), "wb") as stream,
             pq.ParquetWriter(
                 stream, schema, compression="zstd", write_page_checksum=True
             ) as writer,
@@ -257,8 +252,6 @@ class Folder:
                     writer.write_table(waiting.slice(0, whole), row_group_size=ROW_GROUP)
                     waiting = waiting.slice(whole).combine_chunks()
             writer.write_table(waiting, row_group_size=ROW_GROUP)
-        if self.is_local:
-            os.replace(scratch, target)
 
     @contextlib.contextmanager
     def table(self, name: str, schema: pa.Schema | None = None) -> Iterator[Table]:
@@ -308,11 +301,9 @@ class Folder:
         if not self.is_local:
             self.fs.put(f"{local}/", f"{target}/", recursive=True)
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
-        shutil.copytree(local, scratch)
-        self.remove(name)
-        os.replace(scratch, target)
+        with scratch(target) as path:
+            shutil.copytree(local, path)
+            self.remove(name)
 
     def download(self, name: str) -> str:
         """A local path with the content of the file or folder ``name``.
@@ -340,14 +331,9 @@ class Folder:
             return
         path = Path(self._place(name))
         self._stay(str(path.parent))
-        if path.is_symlink():  # the link itself, wherever it leads
-            path.unlink()
-        elif not path.exists():
-            return
-        elif path.is_dir():  # fsspec asks for the current folder, which a job may have lost
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        # A link itself, wherever it leads; and not by fsspec, which asks for the current folder,
+        # and a job may have lost it.
+        remove(path)
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while the stage that fills this folder is unfinished."""
@@ -358,7 +344,9 @@ class Folder:
 
     def publish(self, manifest: dict[str, Any]) -> None:
         """Mark this folder finished; the last write of a stage."""
-        names = [n for n in self.names() if ".tmp-" not in n and n != MANIFEST]
+        if self.is_local:
+            clear(self.path)
+        names = [n for n in self.names() if not is_scratch(n) and n != MANIFEST]
         files = {n: self._describe(n) for n in names}
         digests = {}
         for name in (n for n in names if n not in _UNSEALED):

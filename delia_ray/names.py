@@ -5,12 +5,20 @@ import re
 LONGEST = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MARK = re.compile(r"[0-9a-f]{16}")
+_SCRATCH = re.compile(r".+\.tmp-[0-9a-f]{8}", re.DOTALL)
 
 
 def is_name(text: object) -> bool:
     """Whether ``text`` may name a folder of ours: letters, digits, ``.``, ``_`` and ``-``, the
-    first a letter or digit, `LONGEST` at most."""
-    return isinstance(text, str) and len(text) <= LONGEST and _NAME.fullmatch(text) is not None
+    first a letter or digit, `LONGEST` at most, and not what an unfinished file is called."""
+    if not isinstance(text, str) or len(text) > LONGEST or is_scratch(text):
+        return False
+    return _NAME.fullmatch(text) is not None
+
+
+def is_scratch(text: str) -> bool:
+    """Whether a file of this name is unfinished (`scratch`)."""
+    return _SCRATCH.fullmatch(text) is not None
 
 
 def name(text: str) -> str:

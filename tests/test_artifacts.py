@@ -76,6 +76,43 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="no space"):
         folder.write_text("a", "new")
     assert folder.read_bytes("a") == b"old"
+    assert folder.names() == ["a"]
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_storage(str(tmp_path / "out"))
+    local = tmp_path / "local"
+    local.mkdir()
+    (local / "a").write_text("b")
+    monkeypatch.setattr("os.replace", _interrupted)
+    table = conform([], ANSWER)
+    for write in (
+        lambda: folder.write_text("steps/a", "b"),
+        lambda: folder.write_tables("t.parquet", ANSWER, [table]),
+        lambda: folder.upload(local, "copy"),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert [p for p in (tmp_path / "out").rglob("*") if not p.is_dir()] == []
+
+
+def test_what_a_killed_writer_left_is_not_published(tmp_path: Path) -> None:
+    folder = open_storage(str(tmp_path))
+    (folder / "steps").write_text("part-00000", "b")
+    (tmp_path / "steps" / "part-00000.tmp-0123abcd").write_text("half")
+    (tmp_path / "merged.tmp-0123abcd").mkdir()
+    (tmp_path / "merged.tmp-0123abcd" / "model").write_text("half")
+    (tmp_path / "steps" / "of.tmp-others").write_text("whole")
+    folder.publish({"stage": "mix", "version": 1, "fingerprint": "0" * 12})
+    found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert found == ["manifest.json", "steps/of.tmp-others", "steps/part-00000"]
+    assert set(folder.read_json("manifest.json")["digests"]) == set(found[1:])
 
 
 def test_rows_must_fit_their_schema() -> None:

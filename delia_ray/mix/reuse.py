@@ -7,9 +7,7 @@ files, and those of the scores where the strategy looks at the rows.
 
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from delia_ray.artifacts import Folder
@@ -18,6 +16,7 @@ from delia_ray.mix.build import STORE
 from delia_ray.models import fingerprint
 from delia_ray.names import is_fingerprint
 from delia_ray.records import digest
+from delia_ray.scratch import scratch
 from delia_ray.stage import StageRun
 from delia_ray.store import Store, file_name
 
@@ -95,11 +94,8 @@ def _copy(source: Folder, out: Folder, name: str) -> None:
     if not out.is_local or not source.is_local:
         source.fs.copy(source.file(name), out.file(name))
         return
-    target = Path(out.file(name))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = f"{target}.tmp-{uuid.uuid4().hex[:8]}"
-    try:
-        os.link(source.file(name), scratch)  # files of a finished stage never change
-    except OSError:
-        shutil.copyfile(source.file(name), scratch)
-    os.replace(scratch, target)
+    with scratch(out.file(name)) as path:
+        try:
+            os.link(source.file(name), path)  # files of a finished stage never change
+        except OSError:
+            shutil.copyfile(source.file(name), path)
