@@ -125,26 +125,31 @@ def _bare(arguments: argparse.Namespace) -> dict[str, Any]:
     import os
 
     from delia_ray.engines import make_engine
-    from delia_ray.engines.vllm import CPU_ENV, _sampling
+    from delia_ray.engines.vllm import _sampling, cpu_env
     from delia_ray.models import load_tokenizer, locate, prompt_ids
+    from delia_ray.runtime import cpus_here
     from delia_ray.synthesize.stage import Synthesis
 
     config = _config(arguments.work)
     work = Synthesis(_stage(arguments.work, "bare"))
     requests = list(work.answers(work.method.queries(work.asked, None)))
     tokenizer = load_tokenizer(locate(config.model))
-    longest = work.config.engine.max_model_len
     prompts = [prompt_ids(tokenizer, r.messages) for r in requests]
-    fit = [i for i, p in enumerate(prompts) if len(p) < longest]
 
+    import psutil
     import torch
 
     gpu = torch.cuda.is_available()
-    os.environ.update({} if gpu else CPU_ENV)
+    engine: Any = make_engine(config.synthesize.engine, config.model)
+    told = engine._engine_kwargs(
+        gpu, engine.longest(lambda: requests), psutil.virtual_memory().available
+    )
+    longest = told.get("max_model_len", 1 << 62)
+    fit = [i for i, p in enumerate(prompts) if len(p) < longest]
+    os.environ.update({} if gpu else cpu_env(cpus_here()))
     from vllm import LLM, SamplingParams
 
-    engine: Any = make_engine(config.synthesize.engine, config.model)
-    llm = LLM(model=locate(config.model), **engine._engine_kwargs(gpu))
+    llm = LLM(model=locate(config.model), **told)
     parameters = [SamplingParams(**_sampling(vars(requests[i]))) for i in fit]
     began = time.monotonic()
     outputs = llm.generate([{"prompt_token_ids": prompts[i]} for i in fit], parameters)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
     {"errors", "names", "records", "redaction", "tables", "miniature", "text"},
-    {"stored", "scratch", "ifeval", "diversity", "stopping", "reasons"},
+    {"stored", "scratch", "ifeval", "diversity", "stopping", "reasons", "pace"},
     {"sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
     {

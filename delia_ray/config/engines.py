@@ -31,8 +31,11 @@ class VllmEngine(Settings):
     max_restarts: int = Field(3, ge=0)
     """Restarts of a dying engine, and of a pass in which nothing got done, before the stage
     fails; a resumed run starts counting anew."""
-    max_model_len: int | None = Field(None, ge=16)
-    """Longest prompt plus answer in tokens; None takes the model's own limit."""
+    max_model_len: Annotated[int, Field(ge=16)] | Literal["auto"] | None = "auto"
+    """Longest prompt plus answer in tokens; ``auto`` is the longest of what is asked, counted
+    before the engine starts, None the model's own limit."""
+    cpus: int | None = Field(None, ge=1)
+    """Cores that compute for an engine where there is no GPU; None shares out all there are."""
     adapters: list[WorkerPath] = []
     """Folders of LoRA adapters of the model, which answer the diverse queries in turn: as
     many teachers as adapters in one engine. Empty: the model itself answers."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from delia_ray import miniature
 from delia_ray.config.data import Name, Settings, Source
-from delia_ray.config.engines import Engine, TransformersEngine
+from delia_ray.config.engines import AutoEngine, Engine
 from delia_ray.config.paths import RecipePath, WorkerPath
 
 MetricName = Literal[
@@ -168,8 +168,9 @@ def _miniature_suites() -> list[Suite]:
 class Evaluate(Settings):
     """Stage 5: every arm and the base model answer every suite."""
 
-    engine: Engine = TransformersEngine()
-    """What generates; each task loads its own copy."""
+    engine: Engine = AutoEngine()
+    """What generates; each task loads its own copy. Greedy answers of the two engines may differ in
+    the last digits of the logits, so where two tokens are nearly as likely."""
     suites: list[Suite] = Field(default_factory=_miniature_suites)
     """What to ask."""
     base: bool = True
@@ -185,7 +186,7 @@ class Evaluate(Settings):
     probes: int = Field(32, ge=0)
     """Prompts with a special token, and rows of downstream and held-out diverse data, with
     which every model is looked into: states, gradients, what was retained; 0 for none."""
-    max_tokens: int = Field(64, ge=1)
+    max_tokens: int = Field(512, ge=1)
     """Longest answer, decoded greedily."""
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind each interval."""

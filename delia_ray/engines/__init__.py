@@ -6,7 +6,7 @@ member of ``delia_ray.config.Engine``, a test.
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -66,6 +66,8 @@ the template refuses. Asking again is in vain; after any other error it is not."
 
 
 Generate = Callable[[Sequence[Request]], list[Completion]]
+Tell = Callable[[int, int], None]
+"""Is told of requests and tokens; can be pickled."""
 
 
 class Engine(Protocol):
@@ -82,14 +84,21 @@ class Engine(Protocol):
     def __init__(self, settings: Any, model: str) -> None:
         """``model`` is a name for ``models.locate`` or a folder every node can read."""
 
-    def map(self, requests: "Dataset") -> "Dataset":
+    def map(self, requests: "Dataset", longest: int = 0, tell: Tell | None = None) -> "Dataset":
         """Rows of ``Request`` columns to rows of ``Completion`` columns, lazily, on many
         actors, a block of the dataset at a time; a request that fails becomes a row with
-        ``error``, never an exception."""
+        ``error``, never an exception. None needs more than ``longest`` tokens, prompt and
+        answer together; 0 where nobody knows. ``tell`` is called in the engine's process: with
+        zeros when it is up, then with what it finished since the last call."""
         ...
 
-    def load(self) -> Generate:
-        """One copy of the model in this process, for a Ray task."""
+    def load(self, longest: int = 0) -> Generate:
+        """One copy of the model in this process, for a Ray task; ``longest`` as for ``map``."""
+        ...
+
+    def longest(self, requests: Callable[[], Iterable[Request]]) -> int:
+        """What ``map`` and ``load`` take as ``longest``, rounded up, and at most what the model
+        can take; 0 where they do not need it. ``requests`` may be called more than once."""
         ...
 
 

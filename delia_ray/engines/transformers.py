@@ -1,14 +1,14 @@
 """Plain transformers generation: small models, small machines, and where vLLM is missing."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from delia_ray.causal_models import load_causal
 from delia_ray.config import TransformersEngine
-from delia_ray.engines import Completion, Generate, Request
+from delia_ray.engines import Completion, Generate, Request, Tell
 from delia_ray.generation_settings import neutral
 from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids
 from delia_ray.runtime import has_gpu
@@ -28,13 +28,13 @@ class Transformers:
         self.gpus = 1
         self.in_flight = 4 * settings.replicas * settings.batch_size
 
-    def map(self, requests: "Dataset") -> "Dataset":
+    def map(self, requests: "Dataset", longest: int = 0, tell: Tell | None = None) -> "Dataset":
         from ray.data import ActorPoolStrategy
 
         gpu = has_gpu()
         return requests.map_batches(
             _Actor,
-            fn_constructor_args=(self,),
+            fn_constructor_args=(self, tell),
             batch_size=None,  # a block is a batch: no last one waits for more rows
             # Of the model's size; not of the dataset's.
             compute=ActorPoolStrategy(size=self.settings.replicas),
@@ -44,7 +44,11 @@ class Transformers:
             max_task_retries=self.settings.max_restarts,
         )
 
-    def load(self) -> Generate:
+    def longest(self, requests: Callable[[], Iterable[Request]]) -> int:
+        """Prompts are padded to the longest of their batch, whatever it is."""
+        return 0
+
+    def load(self, longest: int = 0) -> Generate:
         import torch
 
         path = locate(self.model)
@@ -83,8 +87,11 @@ class Transformers:
 class _Actor:
     """One copy of the model in a Ray Data actor."""
 
-    def __init__(self, engine: Transformers) -> None:
+    def __init__(self, engine: Transformers, tell: Tell | None) -> None:
         self.generate = engine.load()
+        self.tell = tell
+        if tell:
+            tell(0, 0)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         names = [n for n in Request.__dataclass_fields__ if n in batch]
@@ -93,6 +100,8 @@ class _Actor:
             Request(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)
         ]
         rows = self.generate(requests)
+        if self.tell:
+            self.tell(len(rows), sum(r.completion_tokens for r in rows))
         return {n: [getattr(r, n) for r in rows] for n in Completion.__dataclass_fields__}
 
 

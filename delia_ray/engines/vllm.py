@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,35 @@ import pyarrow as pa
 from jinja2 import TemplateError
 
 from delia_ray.config import VllmEngine
-from delia_ray.engines import Completion, Generate, Request
+from delia_ray.engines import Completion, Generate, Request, Tell
+from delia_ray.engines.sizes import (
+    SEQUENCES,
+    Cores,
+    cache_bytes,
+    cache_bytes_per_token,
+    cores,
+    dtype_of,
+    model_length,
+    positions_of,
+)
+from delia_ray.engines.sizes import longest as longest_of
 from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids, prompts_ids
-from delia_ray.runtime import WORKER_ENV, has_gpu
+from delia_ray.runtime import WORKER_ENV, cpus_here, cpus_of_cluster, has_gpu, smallest_memory
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-CPU_ENV = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default takes a share of the machine
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
+QUIET = {"VLLM_LOGGING_LEVEL": "ERROR"}
+
+
+def cpu_env(threads: int) -> dict[str, str]:
+    """Environment of an engine that computes with so many threads on a CPU.
+
+    Left alone, vLLM keeps a core free for its own scheduler, which is half of a small machine,
+    and binds every engine of a machine to the same cores; and Ray lets an actor have as many
+    threads as it asked for CPUs.
+    """
+    return {**QUIET, "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
 
 
 class Vllm:
@@ -40,14 +59,22 @@ class Vllm:
             self.replicas[1] * settings.batch_size * (2 * settings.max_concurrent_batches + 1)
         )
 
-    def map(self, requests: "Dataset") -> "Dataset":
+    def longest(self, requests: Callable[[], Iterable[Request]]) -> int:
+        if self.settings.max_model_len != "auto":
+            return 0
+        path = locate(self.model)
+        found = longest_of(requests, functools.partial(_count, path))
+        return model_length(found, positions_of(path)) if found else 0
+
+    def map(self, requests: "Dataset", longest: int = 0, tell: Tell | None = None) -> "Dataset":
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
         gpu = has_gpu()
         least, most = self.replicas
+        own = self._cores()
         config = vLLMEngineProcessorConfig(
             model_source=locate(self.model),
-            engine_kwargs=self._engine_kwargs(gpu),
+            engine_kwargs=self._engine_kwargs(gpu, longest, smallest_memory()),
             concurrency=(least, most),
             batch_size=self.settings.batch_size,
             max_concurrent_batches=self.settings.max_concurrent_batches,
@@ -63,8 +90,10 @@ class Vllm:
             tokenize_stage=False,
             detokenize_stage=False,
             # Without this the engine asks for a GPU and waits for one for ever.
-            placement_group_config=None if gpu else {"bundles": [{"CPU": 1}] * self.gpus},
-            runtime_env={"env_vars": {**WORKER_ENV, **({} if gpu else CPU_ENV)}},
+            placement_group_config=None
+            if gpu
+            else {"bundles": [{"CPU": own.reserved}] * self.gpus},
+            runtime_env={"env_vars": {**WORKER_ENV, **({} if gpu else cpu_env(own.threads))}},
         )
         # A process for every four engines: left alone, Ray Data would start ten to a CPU, and
         # each would spend more time on importing transformers than many prompts take to render.
@@ -78,7 +107,7 @@ class Vllm:
         config.__dict__["batch_size"] = None
         stage = processor.get_stage_by_name("vLLMEngineStage")
         # Not by assignment: that validates the stage again, which asks for a GPU.
-        stage.__dict__["fn"] = _final_only(stage.fn)
+        stage.__dict__["fn"] = _final_only(stage.fn, tell)
         # The defaults restart a dying engine for ever.
         restarts = self.settings.max_restarts
         stage.map_batches_kwargs.update(max_restarts=restarts, max_task_retries=restarts)
@@ -93,18 +122,26 @@ class Vllm:
         after = functools.partial(_after, ends=end_ids(locate(self.model)))
         return processor(rendered).map(after, **behind)
 
-    def load(self) -> Generate:
+    def _cores(self) -> Cores:
+        cluster, node = cpus_of_cluster()
+        found = cores(cluster, node, self.replicas[1], self.gpus)
+        return Cores(self.settings.cpus, found.reserved) if self.settings.cpus else found
+
+    def load(self, longest: int = 0) -> Generate:
         import os
 
+        import psutil
         import torch
 
         gpu = torch.cuda.is_available()
-        os.environ.update({} if gpu else CPU_ENV)
+        threads = self.settings.cpus or cores(cpus_here(), cpus_here(), 1, self.gpus).threads
+        os.environ.update({} if gpu else cpu_env(threads))
         from vllm import LLM, SamplingParams
 
         path = locate(self.model)
         tokenizer = load_tokenizer(path)
-        llm = LLM(model=path, **self._engine_kwargs(gpu))
+        free = psutil.virtual_memory().available
+        llm = LLM(model=path, **self._engine_kwargs(gpu, longest, free))
 
         def generate(requests: Sequence[Request]) -> list[Completion]:
             outputs = llm.generate(
@@ -125,28 +162,39 @@ class Vllm:
 
         return generate
 
-    def _engine_kwargs(self, gpu: bool) -> dict[str, Any]:
-        """A fresh dict each time, because ``build_processor`` writes into it."""
+    def _engine_kwargs(self, gpu: bool, longest: int = 0, free: float = 0.0) -> dict[str, Any]:
+        """A fresh dict each time, because ``build_processor`` writes into it.
+
+        Args:
+            gpu: whether engines have one.
+            longest: tokens of the longest request; 0 where nobody knows.
+            free: bytes of memory on a machine without a GPU; 0 where nobody knows.
+        """
         # Prompts share their beginnings: a system message, the request to reword.
         kwargs: dict[str, Any] = {"disable_log_stats": True, "enable_prefix_caching": True}
         # Sampling is what the recipe says; of the model's own settings only its ends count.
         kwargs["generation_config"] = "vllm"
-        if self.settings.max_model_len:
-            kwargs["max_model_len"] = self.settings.max_model_len
+        path, wanted = locate(self.model), self.settings.max_model_len
+        length = longest if wanted == "auto" else wanted
+        if length:
+            kwargs["max_model_len"] = length
         if not gpu:
-            model = json.loads((Path(locate(self.model)) / "config.json").read_text())
-            longest = self.settings.max_model_len or model.get("max_position_embeddings", 4096)
+            most = length or positions_of(path) or 4096
+            # vLLM's own default takes a share of the machine, whatever the model.
+            kwargs["kv_cache_memory_bytes"] = cache_bytes(
+                cache_bytes_per_token(path), most, free, self.replicas[1]
+            )
             kwargs.update(
                 # "auto" would round float32 weights to bfloat16.
-                dtype=model.get("dtype") or model.get("torch_dtype") or "float32",
+                dtype=dtype_of(path),
                 enforce_eager=True,
                 # vLLM 0.32 on a CPU dies when a prompt of a seeded request is scheduled in
                 # parts ("CPU Generator does not use offset"), so none is. Every prompt then
                 # has to fit into one step.
                 enable_chunked_prefill=False,
-                max_num_batched_tokens=max(8192, longest),
+                max_num_batched_tokens=max(8192, most),
                 # vLLM's own default on a CPU differs between its two entry points.
-                max_num_seqs=256,
+                max_num_seqs=SEQUENCES,
             )
         if self.settings.adapters:
             ranks = [json.loads((Path(a) / "adapter_config.json").read_text())["r"]
@@ -161,13 +209,21 @@ class Vllm:
         return {**kwargs, **self.settings.kwargs}
 
 
+def _count(path: str, request: Request) -> int:
+    """Tokens of a request's prompt; 0 where the template refuses it."""
+    try:
+        return len(prompt_ids(_tokenizer(path), request.messages, request.turn))
+    except (TemplateError, TypeError, ValueError):
+        return 0
+
+
 def _lora_rank(rank: int) -> int:
     """The smallest rank vLLM has kernels for that holds ``rank``."""
     return next((r for r in (8, 16, 32, 64, 128, 256, 320, 512) if r >= rank), rank)
 
 
-def _final_only(stage: type[Any]) -> type[Any]:
-    """The engine actor of ``ray.data.llm``, told to report a request once.
+def _final_only(stage: type[Any], tell: Tell | None) -> type[Any]:
+    """The engine actor of ``ray.data.llm``, told to report a request once, and to ``tell``.
 
     Left alone, vLLM hands out every request again for each of its tokens, and the actor
     drops all but the last.
@@ -185,8 +241,42 @@ def _final_only(stage: type[Any]) -> type[Any]:
                 return generate(sampling_params=sampling_params, **others)
 
             self.llm.engine.generate = final_only
+            if tell is None:
+                return
+            counts = _Counts(tell)
+
+            def counted(**arguments: Any) -> Any:
+                return _telling(final_only(**arguments), counts)
+
+            self.llm.engine.generate = counted
 
     return FinalOnly
+
+
+class _Counts:
+    """What an engine finished and did not tell of yet."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell, self.rows, self.tokens = tell, 0, 0
+        self.told = time.monotonic()
+        tell(0, 0)
+
+    def add(self, tokens: int) -> None:
+        """One more request; all of it is told at most once a second."""
+        self.rows += 1
+        self.tokens += tokens
+        if time.monotonic() - self.told >= 1.0:
+            self.told = time.monotonic()
+            self.tell(self.rows, self.tokens)
+            self.rows = self.tokens = 0
+
+
+async def _telling(outputs: Any, counts: _Counts) -> Any:
+    """``outputs`` of one request as they are, counted when they end."""
+    async for output in outputs:
+        yield output
+        if output.finished:
+            counts.add(len(output.outputs[0].token_ids))
 
 
 def _render(batch: pa.Table, model: str, lora: bool) -> pa.Table:

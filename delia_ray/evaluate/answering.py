@@ -71,7 +71,8 @@ def answer(engine: Any, share: Share, out: Folder) -> Took:
         settings = engine.model_copy(update={"adapters": list(adapters.values())}) if (
             adapters
         ) else engine  # fmt: skip
-        generate = make_engine(settings, model).load()
+        made = make_engine(settings, model)
+        generate = made.load(made.longest(lambda: share.requests))
         loaded = time.perf_counter()
         for name, requests in left.items():
             rows = generate([replace(r, adapter=adapters.get(r.adapter, "")) for r in requests])

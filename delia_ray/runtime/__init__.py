@@ -219,6 +219,34 @@ def has_gpu() -> bool:
     return bool(ray.cluster_resources().get("GPU", 0) > 0)
 
 
+def cpus_here() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cpus_of_cluster() -> tuple[float, float]:
+    """CPUs of the connected cluster, and of the smallest of its nodes that has any."""
+    found = [cpus for node in _nodes() if (cpus := node.get("CPU", 0.0)) >= 1]
+    return sum(found), min(found, default=1.0)
+
+
+def smallest_memory() -> float:
+    """Bytes that Ray may give away on the smallest node of the connected cluster, and no more
+    than what is free here now where it has only this one; 0 without nodes."""
+    import psutil
+
+    found = [node.get("memory", 0.0) for node in _nodes() if node.get("CPU", 0.0) >= 1]
+    here = [float(psutil.virtual_memory().available)] if len(found) == 1 else []
+    return min([*found, *here], default=0.0)
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Resources of the nodes that are alive."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _cpus_here(config: RunConfig) -> int:
     # At least two: an actor that holds the only CPU would starve the tasks feeding it.
     return config.cluster.num_cpus or max(2, os.cpu_count() or 2)

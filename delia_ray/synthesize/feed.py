@@ -9,6 +9,7 @@ node was lost.
 """
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -49,6 +50,22 @@ class Feed:
         """A block is done with; nothing will read it again."""
         self.queue.drop.remote(number)
 
+    def teller(self) -> Callable[[int, int], None]:
+        """What an engine calls with the requests and tokens that it finished since its last call,
+        from wherever it runs."""
+        return functools.partial(_tell, queue=self.queue)
+
+    def heard(self) -> tuple[int, int] | None:
+        """(requests, tokens) that all engines told; None before one is up, and where the queue
+        does not answer."""
+        import ray
+
+        try:
+            found: tuple[int, int] | None = ray.get(self.queue.heard.remote(), timeout=5)
+            return found
+        except ray.exceptions.RayError:
+            return None
+
     def is_alive(self) -> bool:
         """Whether the queue still answers. Its death looks like an error of ours to Ray Data,
         which keeps no cause of what happens inside a task."""
@@ -72,6 +89,7 @@ class _Queue:
         import asyncio
 
         self.tables: dict[int, pa.Table] = {}
+        self.told: tuple[int, int] | None = None
         self.came = asyncio.Event()
 
     async def put(self, number: int, table: pa.Table) -> None:
@@ -86,11 +104,22 @@ class _Queue:
             await self.came.wait()
         return self.tables[number]
 
+    async def tell(self, rows: int, tokens: int) -> None:
+        before = self.told or (0, 0)
+        self.told = before[0] + rows, before[1] + tokens
+
+    async def heard(self) -> tuple[int, int] | None:
+        return self.told
+
     async def ping(self) -> bool:
         return True
 
     async def drop(self, number: int) -> None:
         self.tables.pop(number, None)
+
+
+def _tell(rows: int, tokens: int, queue: Any) -> None:
+    queue.tell.remote(rows, tokens)
 
 
 def _read(batch: pa.Table, queue: Any) -> pa.Table:

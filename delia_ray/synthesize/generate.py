@@ -2,8 +2,10 @@
 
 import gc
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pyarrow.compute as pc
 from delia_ray import runtime
 from delia_ray.config import RunConfig
 from delia_ray.engines import Request, make_engine
+from delia_ray.engines.sizes import SEQUENCES
 from delia_ray.errors import DeliaError
 from delia_ray.metrics import Meter
 from delia_ray.records import MESSAGES
@@ -34,6 +37,8 @@ REQUEST = pa.schema(
     ]
 )
 _SPARE_BLOCKS = 64
+_AROUND = 128
+"""Tokens that a template puts around a query."""
 
 
 class Generator:
@@ -48,6 +53,8 @@ class Generator:
         self.engine = make_engine(config.synthesize.engine, model)
         self.size = self.engine.settings.batch_size
         self.feed: Feed | None = None
+        self.longest = 0
+        """Tokens of the longest request that the engines can take; 0 for the model's limit."""
         self.results: Iterator[pa.Table] = iter(())
 
     def __enter__(self) -> "Generator":
@@ -71,16 +78,16 @@ class Generator:
         self.live.cached += len(found)
         self.meter.add("delia_cache_hits_total", len(found))
         tables, asked, deaths = [found], len(missing), 0
+        if missing:
+            self._fit(lambda: only(make(), missing))
         while missing:
             before, death = len(missing), ""
             try:
-                for table in self._stream(only(make(), missing), len(missing)):
-                    tables.append(table)
-                    _remove(missing, table)
-                    self.progress(
-                        self.live.wanted - len(missing), self.live.wanted,
-                        self.live.note(len(missing)),
-                    )  # fmt: skip
+                with self._listening(missing):
+                    for table in self._stream(only(make(), missing), len(missing)):
+                        tables.append(table)
+                        _remove(missing, table)
+                        self._show(len(missing))
             except _ray_error() as error:
                 if not _is_death(error) and (self.feed is None or self.feed.is_alive()):
                     raise
@@ -121,6 +128,23 @@ class Generator:
             self.feed = None
         self.live.queued = 0
 
+    def _fit(self, requests: Callable[[], Iterator[Request]]) -> None:
+        """Let engines take the longest of ``requests``; those that cannot are ended, and
+        ``_open`` starts others."""
+        room = self.config.synthesize.sampling.max_tokens + _AROUND
+
+        def with_what_follows() -> Iterator[Request]:
+            """An invented query is a prompt next; the engines should hold its answer too."""
+            for request in requests():
+                own = request.max_tokens + (room if request.turn == "user" else 0)
+                yield replace(request, max_tokens=own)
+
+        needed = self.engine.longest(with_what_follows)
+        if needed > self.longest:
+            if self.feed is not None:
+                self._abandon()
+            self.longest = needed
+
     def _open(self, count: int) -> Feed:
         """Start the engines, or those that are running."""
         import ray
@@ -129,23 +153,49 @@ class Generator:
             return self.feed
         runtime.connect(self.config)
         most = self.engine.replicas[1]
+        batches = getattr(self.engine.settings, "max_concurrent_batches", 1)
         if ray.cluster_resources().get("GPU", 0):
             self.live.gpus = self.engine.gpus * most
-        self.live.starts += 1
+        self.live.start(most * min(self.size * batches, SEQUENCES))
         self.feed = Feed(2 * -(-count // self.size) + _SPARE_BLOCKS, readers=-(-most // 4))
         # In one expression: a dataset in a local variable would keep its engines alive, since
         # libraries below hold on to frames of ours (in tracebacks of errors they handled).
         # Prefetching would hold the last batch back until one more is ready.
         self.results = iter(
-            self.engine.map(self.feed.dataset())
+            self.engine.map(self.feed.dataset(), self.longest, self.feed.teller())
             .map_batches(
                 self.cache.write, batch_size=None, batch_format="pyarrow", num_cpus=0.1,
                 concurrency=-(-most // 8),
             )
             .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         )  # fmt: skip
-        self.progress(self.live.wanted - count, self.live.wanted, "starting the engine")
+        self._show(count)
         return self.feed
+
+    def _show(self, left: int) -> None:
+        """Tell how far it is; ``left`` requests are not back."""
+        self.progress(self.live.wanted - left, self.live.wanted, self.live.note(left))
+
+    @contextmanager
+    def _listening(self, missing: Collection[str]) -> Iterator[None]:
+        """While a batch is waited for, show what the engines tell of the inside of theirs."""
+        stop = threading.Event()
+
+        def listen() -> None:
+            while not stop.wait(1.0):
+                feed = self.feed
+                if feed is not None and (heard := feed.heard()) is not None:
+                    self.live.heard(*heard)
+                if not stop.is_set():
+                    self._show(len(missing))
+
+        thread = threading.Thread(target=listen, name="progress of the engines", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=10)
 
     def _stream(self, requests: Iterator[Request], count: int) -> Iterator[pa.Table]:
         """Feed what the engines can hold, hand on what comes back."""

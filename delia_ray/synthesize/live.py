@@ -3,6 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
+from delia_ray.pace import Pace, span
+
 
 @dataclass
 class Live:
@@ -32,6 +34,12 @@ class Live:
     began: float | None = None
     """When the first request reached an engine; ``time.monotonic``."""
     ended: float = 0.0
+    phase: str = ""
+    """What happens while no answer is there."""
+    pace: Pace = field(default_factory=Pace)
+    """Of requests and generated tokens, since the engines started."""
+    base: tuple[int, int] = (0, 0)
+    """``rows`` and ``tokens`` when they did."""
     timeline: list[tuple[float, int, int]] = field(default_factory=list)
     """(seconds, rows, generated tokens) of every batch that came back."""
 
@@ -45,6 +53,7 @@ class Live:
         self.failed += failed
         self.prompt_tokens += prompt
         self.tokens += tokens
+        self.heard(self.rows - self.base[0], self.tokens - self.base[1])
         self.timeline.append((round(now - self.began, 2), self.rows, self.tokens))
 
     @property
@@ -69,25 +78,37 @@ class Live:
     def gpu_hours(self, seconds: float) -> float:
         return seconds * self.gpus / 3600
 
+    def start(self, at_once: int) -> None:
+        """Engines start that work on so many requests at once."""
+        self.starts += 1
+        self.phase = "the engine starts"
+        self.base = self.rows, self.tokens
+        self.pace = Pace(at_once)
+
+    def heard(self, rows: int, tokens: int) -> None:
+        """What the engines have finished since they started, also inside batches that are not
+        back yet."""
+        self.phase = "the engine is up, waiting for its first answers"
+        ahead = max(self.rows, self.base[0] + rows), max(self.tokens, self.base[1] + tokens)
+        self.pace.see(*ahead)
+
     def note(self, left: int) -> str:
         """One line for the terminal; ``left`` rows are still to come."""
-        if self.began is None:
-            return "starting the engine"
+        ahead = self.pace.points[-1][1] - self.rows if self.pace.points else 0
+        left = max(0, round(left - ahead))
+        if not self.pace.started:
+            return self.phase
+        rows, tokens = self.pace.rates()
         parts = [
-            f"{self.row_rate:,.0f} prompts/s",
-            f"{self.rate:,.0f} tok/s",
+            f"{rows:,.1f} prompts/s" if rows < 10 else f"{rows:,.0f} prompts/s",
+            f"{tokens:,.0f} tok/s",
             f"{self.queued:,} queued",
             f"{self.cached:,} from cache",
         ]
-        if (eta := self.remaining(left)) is not None:
-            parts.append(f"{span(eta)} left")
+        if ahead:
+            parts.insert(0, f"{ahead:,.0f} more answered")
+        if (eta := self.pace.left(left, self.wanted - self.cached)) is not None:
+            parts.append(f"about {span(eta)} left")
             if self.gpus:
                 parts.append(f"{self.gpu_hours(self.seconds + eta):,.2f} GPU hours in all")
         return ", ".join(parts)
-
-
-def span(seconds: float) -> str:
-    """``3725`` -> ``1:02:05``; ``65`` -> ``1:05``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from delia_ray.pace import span
 from delia_ray.stage import StageRun
 from delia_ray.synthesize.generate import only
-from delia_ray.synthesize.live import span
 from delia_ray.synthesize.stage import PLAN, Synthesis, settings
 
 PROBE = 256

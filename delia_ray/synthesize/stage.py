@@ -13,13 +13,14 @@ from delia_ray.config import RunConfig
 from delia_ray.engines import Request, resolve
 from delia_ray.errors import UserError
 from delia_ray.models import fingerprint, folder_digest, load_tokenizer, locate
+from delia_ray.pace import span
 from delia_ray.records import ANSWER, TIMELINE, conform, digest
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.stored import reading
 from delia_ray.synthesize.cache import Cache
 from delia_ray.synthesize.checks import answer_problem
 from delia_ray.synthesize.generate import Completions, Generator
-from delia_ray.synthesize.live import Live, span
+from delia_ray.synthesize.live import Live
 from delia_ray.synthesize.methods import METHODS, Method, Query
 from delia_ray.synthesize.requests import Asker, model_of
 from delia_ray.synthesize.rewordings import Rewordings
