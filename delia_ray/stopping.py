@@ -25,6 +25,8 @@ from typing import NoReturn, TypeVar
 
 import psutil
 
+from delia_ray import shared_memory
+
 Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -177,6 +179,7 @@ def kill_descendants(seconds: float = _KILL) -> list[int]:
     not go within ``seconds``."""
     until = time.monotonic() + seconds
     while left := _descendants():
+        shared_memory.note(process.pid for process in left)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -185,6 +188,7 @@ def kill_descendants(seconds: float = _KILL) -> list[int]:
             return [p.pid for p in left]
         time.sleep(0.02)  # whose parent is dead becomes a child of this process
     _reap()
+    shared_memory.remove_noted()
     return []
 
 

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "names", "records", "redaction", "tables", "miniature", "text"},
+    {"errors", "names", "records", "redaction", "tables", "miniature", "text", "shared_memory"},
     {"stored", "scratch", "ifeval", "diversity", "stopping", "reasons", "pace"},
     {"sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},

@@ -10,7 +10,7 @@ import math
 import os
 from typing import Any
 
-from delia_ray import stopping
+from delia_ray import shared_memory, stopping
 from delia_ray.config import RunConfig
 from delia_ray.config.resources import needs_of, workers_setting
 from delia_ray.errors import UserError
@@ -129,6 +129,7 @@ def disconnect() -> None:
     """Leave the cluster, and end it if this process started it."""
     import ray
 
+    note_shared_memory()
     if ray.is_initialized():
         ray.shutdown()
     _end_own()
@@ -138,6 +139,13 @@ def disconnect() -> None:
 def _end_own() -> None:
     while _own:
         local.end(_own.pop())
+
+
+def note_shared_memory() -> None:
+    """Before processes of the cluster that this process started are ended: what they leave in
+    ``/dev/shm`` is removed with the cluster, where they do not do it themselves."""
+    for own in _own:
+        shared_memory.note(one.pid for one in local.processes(own.folder))
 
 
 def private_folder() -> str | None:

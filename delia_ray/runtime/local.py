@@ -8,10 +8,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from delia_ray import shared_memory
 from delia_ray.errors import DeliaError
 from delia_ray.runtime import private
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOPBACK = "127.0.0.1"
 FOLDER = "DELIA_PRIVATE_FOLDER"
@@ -20,6 +24,8 @@ WITHOUT = (
     "RAY_AUTH_TOKEN", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT", "RAY_ADDRESS",
 )  # fmt: skip
 """Variables that are about other clusters."""
+_KILL = 3.0
+"""Seconds within which killed processes must be gone."""
 TRIES = 2
 """Starts: on a machine that is busy a node may be late."""
 
@@ -117,12 +123,27 @@ def end_processes(folder: Path) -> None:
     environment, which a process that calls itself something else loses, or their command line."""
     import psutil
 
+    found = processes(folder)
+    shared_memory.note(one.pid for one in found)
+    for one in found:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    psutil.wait_procs(found, timeout=_KILL)
+    shared_memory.remove_noted()
+
+
+def processes(folder: Path) -> "list[psutil.Process]":
+    """Those that ``end_processes`` kills."""
+    import psutil
+
+    found = []
     for one in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if one.pid == os.getpid() or one.uids().real != os.getuid():
                 continue
             if str(folder) in " ".join(one.cmdline()) or one.environ().get(FOLDER) == str(folder):
-                one.kill()
+                found.append(one)
+    return found
 
 
 def read_token() -> None:

@@ -119,6 +119,8 @@ class Generator:
 
     def _abandon(self) -> None:
         """Dropping the iterator ends the dataset's execution, and so its actors."""
+        if self.feed is not None:
+            runtime.note_shared_memory()
         close = getattr(self.results, "close", None)
         self.results = iter(())
         if close is not None:
