@@ -59,3 +59,25 @@ def speed_plot(timeline: Sequence[Row]) -> list[str]:
     line = ("generated tokens per second", seconds, rates, "var(--arm-1)", False)
     title = "Speed of the synthesis"
     return [plots.loss_plot("speed", title, [line], "seconds of generating", "tokens per second")]
+
+
+def length_plot(lengths: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Distributions of the lengths of answers, of what the manifest of the synthesis says of
+    each kind: a figure for each share, as ``"50 %": 120``; none where nothing was counted."""
+    colours = {"kept": "var(--arm-1)", "cut off": "var(--arm-2)", "references": "var(--faint)"}
+    kinds = [kind for kind in colours if kind in lengths]
+    if not kinds:
+        return []
+
+    def paint(axes: Any, shown: list[str]) -> None:
+        for kind, colour in zip(kinds, shown, strict=True):
+            marks = [(int(k[:-2]), v) for k, v in lengths[kind].items() if k.endswith(" %")]
+            shares, tokens = zip(*marks, strict=True)
+            axes.plot(tokens, shares, color=colour, label=f"{kind} ({lengths[kind]['rows']:,})",
+                      ls="--" if kind == "references" else "-", marker="o", ms=3)  # fmt: skip
+        axes.set_xlabel("tokens")
+        axes.set_ylabel("% that are no longer")
+        plots.legend(axes)
+
+    drawn = plots.drawing("lengths", "Lengths of the answers", [colours[k] for k in kinds], paint)
+    return [drawn]

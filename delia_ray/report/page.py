@@ -11,7 +11,7 @@ from delia_ray.redaction import redacted
 from delia_ray.report import inside
 from delia_ray.report.comparison import comparison
 from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
-from delia_ray.report.curves import speed_plot, training_plots
+from delia_ray.report.curves import length_plot, speed_plot, training_plots
 from delia_ray.report.document import fill
 from delia_ray.report.samples import PER_OUTCOME, choose, clip, reworded, tally
 from delia_ray.report.words import opponents, verdict
@@ -81,6 +81,8 @@ def context(found: Found) -> dict[str, Any]:
         "reworded": reworded(found.rewordings, found.downstream),
         "synthesis": count_tables(counts["synthesize"]),
         "speed": [Markup(p) for p in speed_plot(found.timeline)],
+        "lengths": [Markup(p) for p in length_plot(counts["synthesize"].get("lengths", {}))],
+        "synthesis_notes": manifests["synthesize"].get("notes", []),
         "ingest": [
             *([ingest] if ingest else count_tables(counts["ingest"])),
             *(count_tables(counts["ingest"].get("curation", {})) if ingest else []),

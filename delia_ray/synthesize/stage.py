@@ -20,6 +20,7 @@ from delia_ray.stored import reading
 from delia_ray.synthesize.cache import Cache
 from delia_ray.synthesize.checks import answer_problem
 from delia_ray.synthesize.generate import Completions, Generator
+from delia_ray.synthesize.lengths import REFERENCES, lengths, warning
 from delia_ray.synthesize.live import Live
 from delia_ray.synthesize.methods import METHODS, Method, Query
 from delia_ray.synthesize.requests import Asker, model_of
@@ -299,7 +300,9 @@ def run(stage: StageRun) -> Outcome:
     planned = against_plan(stage, live)
     points = [dict(zip(TIMELINE.names, point, strict=True)) for point in live.timeline]
     stage.out.write_table("timeline.parquet", pa.Table.from_pylist(points, TIMELINE))
+    found = lengths(answers, _references(stage, work.ask))
     counts = {
+        "lengths": found,
         "self_sample": {
             "needed": work.needed,
             "asked": work.asked,
@@ -331,6 +334,19 @@ def run(stage: StageRun) -> Outcome:
         f"{len(kept):,} answers by {counts['engine']}, {len(aside):,} set aside; "
         f"{reworded['kept']:,} of {reworded['asked']:,} rewordings kept; "
         f"{live.cached:,} from cache{speed}",
+        [w for w in [warning(found, stage.config.synthesize.sampling.max_tokens)] if w],
+    )
+
+
+def _references(stage: StageRun, ask: Asker) -> list[int]:
+    """Tokens of the corpus's answers, of the first rows."""
+    if stage.config.synthesize.method == "magpie" or not stage.config.corpus:
+        return []
+    table = stage.inputs["ingest"].read_first("corpus.parquet", ["answer"], REFERENCES)
+    texts = table.column("answer").drop_null().to_pylist()
+    tokenizer = load_tokenizer(locate(ask.model))
+    return (
+        [len(i) for i in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
     )
 
 
@@ -355,7 +371,7 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
 
 STAGE = Stage(
     "synthesize",
-    version=4,
+    version=5,
     needs={"ingest": ("downstream.parquet", "corpus.parquet")},
     settings=settings,
     run=run,
