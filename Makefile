@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Three commands do everything on a fresh machine: `make demo`, `make miniature` and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
@@ -9,8 +9,9 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check
 TORCH_INDEX ?=
 
 STAMP = $(VENV)/.installed
+MODEL = models/smollm2-135m-instruct
 
-.PHONY: help setup setup-hashed demo test chaos check lint markers manifests locked lock audit format clean
+.PHONY: help setup setup-hashed model demo miniature test chaos check lint markers manifests locked lock audit format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,8 +35,15 @@ setup-hashed: requirements/hashes.txt  ## install with hashes (Linux x86-64, Pyt
 	$(PIP) install -q --no-deps -e .
 	touch $(STAMP)
 
-demo: $(STAMP)  ## run the miniature
+model: $(MODEL)/config.json  ## fetch SmolLM2-135M-Instruct for the demo (93 MB, once)
+$(MODEL)/config.json: | $(STAMP)
+	$(BIN)/python -m delia_ray.demo_model $(MODEL)
+
+demo: model  ## run the method on SmolLM2-135M-Instruct and real text
 	$(BIN)/delia run jobs/recipes/demo.yaml
+
+miniature: $(STAMP)  ## run the method on the built-in miniature; nothing to download
+	$(BIN)/delia run jobs/recipes/miniature.yaml
 
 test: $(STAMP)  ## the whole suite
 	$(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder --durations 25

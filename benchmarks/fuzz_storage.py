@@ -1,7 +1,7 @@
 """Tampered files of a finished run: only errors of ours or an unchanged result come of them, and
 nothing outside the run is written or executed.
 
-    python benchmarks/fuzz_storage.py --run runs/demo --files 10000
+    python benchmarks/fuzz_storage.py --run runs/miniature --files 10000
 
 ``--run`` is any finished run (a copy of it is what is tampered with, beside a sweep's records, a
 checkpoint and parts of an evaluation that are added to it); without it a small one is made.

@@ -36,7 +36,7 @@ PEAK = Path(__file__).parent / "peak_memory.py"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", default="../shared/data/native/alpaca/alpaca_data.json.gz")
+    parser.add_argument("--corpus", default="", help="alpaca_data.json, or packed as .gz")
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -45,6 +45,8 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(SIDES[arguments.side](arguments.work)))
         return
+    if not arguments.corpus:
+        parser.error("--corpus: name alpaca_data.json (github.com/tatsu-lab/stanford_alpaca)")
     work = Path(tempfile.mkdtemp(prefix="ingest-"))
     try:
         prepare(arguments.corpus, arguments.rows, work / "all")

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 OTHER = Path(__file__).parent / "trl_mix.py"
-DATA = "../shared/data/native"
 
 
 def main() -> None:
@@ -41,6 +40,11 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(SIDES[arguments.side](arguments)))
         return
+    if not (arguments.downstream and arguments.corpus):
+        _parser().error(
+            "--downstream and --corpus: name train_dataset.jsonl (github.com/LinesHogan/DELIA) and "
+            "alpaca_data.json (github.com/tatsu-lab/stanford_alpaca)"
+        )
     work = Path(tempfile.mkdtemp(prefix="mix-and-pack-"))
     try:
         prepare(arguments, work)
@@ -58,8 +62,8 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--downstream", default=f"{DATA}/delia/train_dataset.jsonl")
-    parser.add_argument("--corpus", default=f"{DATA}/alpaca/alpaca_data.json.gz")
+    parser.add_argument("--downstream", default="")
+    parser.add_argument("--corpus", default="")
     parser.add_argument("--model", default="miniature")
     parser.add_argument("--max-length", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)

@@ -47,7 +47,10 @@ def settings(storage: str, steps: int, rows: int) -> dict[str, Any]:
         "dimensions": {"mix.ratio": {"choice": RATIOS}, "finetune.lr": {"choice": RATES}},
         "confirm": {"seeds": 0},
         "run": {
-            "downstream": {"path": "downstream", "format": "miniature", "rows": 16},
+            "downstream": {
+                "path": "downstream", "format": "miniature", "rows": 16,
+                "special_tokens": {"<sep>": "json"},
+            },
             "corpus": [{"path": "corpus", "format": "miniature", "rows": 4000}],
             "synthesize": {
                 "engine": {"type": "transformers", "batch_size": 128},

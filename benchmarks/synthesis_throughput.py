@@ -5,7 +5,8 @@ in a process of its own, in turn, several times. Bare vLLM gets all prompts at o
 turned into token ids. The stage does everything a run does: renders the prompts, keeps each
 batch in the cache, counts. The start of the engines is left out on both sides.
 
-    python benchmarks/synthesis_throughput.py --corpus alpaca_data.json.gz
+    python benchmarks/synthesis_throughput.py
+    python benchmarks/synthesis_throughput.py --corpus alpaca_data.json.gz --rows 20000
     python benchmarks/synthesis_throughput.py --model <chat model> --max-tokens 512   # on a GPU
 
 The last line is JSON: medians, and ``ratio``, the stage's tokens per second over bare vLLM's.
@@ -25,6 +26,8 @@ from typing import Any
 
 from delia_ray.config import RunConfig
 from delia_ray.stage import StageRun
+
+CORPUS = Path(__file__).parent.parent / "jobs" / "data" / "demo" / "corpus.jsonl.gz"
 
 
 def main() -> None:
@@ -53,8 +56,8 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="miniature")
-    parser.add_argument("--corpus", default="../shared/data/native/alpaca/alpaca_data.json.gz")
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--corpus", default=str(CORPUS), help="default: the demo's")
+    parser.add_argument("--rows", type=int, default=4_000)
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--max-model-len", type=int, default=1024)
     parser.add_argument("--temperature", type=float, default=0.7)

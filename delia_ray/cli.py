@@ -26,6 +26,7 @@ from delia_ray.config import (
 )
 from delia_ray.console import Screen, chatter_to, clean, clock
 from delia_ray.errors import DeliaError, UserError
+from delia_ray.miniature import RECIPE
 from delia_ray.reasons import reason, storage_error, user_error
 from delia_ray.redaction import redact_message
 from delia_ray.runtime import address, surroundings
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     def recipe(made: argparse.ArgumentParser) -> None:
         made.add_argument(
             "settings", nargs="*", metavar="RECIPE.yaml | key=value",
-            help="recipes compose left to right, then the overrides; none: the miniature demo",
+            help="recipes compose left to right, then the overrides; none: the miniature",
         )  # fmt: skip
 
     for name, (_, text) in STAGE_VERBS.items():
@@ -146,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load(settings: Sequence[str]) -> RunConfig:
     files, overrides = parted(settings)
-    return load_config(files or [Path(__file__).parent / "miniature" / "demo.yaml"], overrides)
+    return load_config(files or [RECIPE], overrides)
 
 
 # --- verbs ----------------------------------------------------------------------------

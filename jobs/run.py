@@ -1,6 +1,6 @@
 """A whole run, as a Ray job:
 
-ray job submit --working-dir . -- python jobs/run.py jobs/recipes/demo.yaml storage=s3://bucket/runs
+ray job submit --working-dir . -- python jobs/run.py jobs/recipes/miniature.yaml storage=s3://bucket/runs
 
 The uploaded folder's code runs, on the driver and on the workers. `delia submit` does the same
 with the code that the cluster has, uploads less and ends with the job's exit code.

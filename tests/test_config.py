@@ -18,12 +18,12 @@ def test_every_recipe_loads(recipe: Path) -> None:
 
 def test_there_are_recipes() -> None:
     names = {p.name for p in RECIPES}
-    assert {"demo.yaml", "hallucination_format.yaml", "baselines.yaml"} <= names
+    assert {"miniature.yaml", "paper.yaml", "baselines.yaml"} <= names
 
 
 def test_the_packaged_demo_is_the_recipe() -> None:
-    packaged = ROOT / "delia_ray" / "miniature" / "demo.yaml"
-    assert (ROOT / "jobs" / "recipes" / "demo.yaml").resolve() == packaged.resolve()
+    packaged = ROOT / "delia_ray" / "miniature" / "miniature.yaml"
+    assert (ROOT / "jobs" / "recipes" / "miniature.yaml").resolve() == packaged.resolve()
 
 
 def test_files_compose_and_overrides_come_last(tmp_path: Path) -> None:
@@ -155,5 +155,5 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_the_tree_survives_a_round_trip() -> None:
-    config = load_config([ROOT / "jobs" / "recipes" / "demo.yaml"])
+    config = load_config([ROOT / "jobs" / "recipes" / "miniature.yaml"])
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config

@@ -16,10 +16,11 @@ from delia_ray.config import load_config
 
 from .test_cli import ENV, delia
 
+ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 
 RECIPE = """
-downstream: {rows: 12}
+downstream: {path: downstream, format: miniature, rows: 12, special_tokens: {"<sep>": json}}
 corpus: [{path: corpus, format: miniature, rows: 300}]
 synthesize:
   engine: {type: vllm, max_model_len: 512, batch_size: 16, max_concurrent_batches: 1}
@@ -183,18 +184,40 @@ def test_whatever_is_killed_it_ends_the_same(finished: tuple[Path, str], place: 
 
 
 def test_the_papers_rows_go_through(place: Path, data: Path) -> None:
-    """The recipe on real files, cut down; the counts add up to the rows of the files."""
-    recipe = Path(__file__).parent.parent / "jobs" / "recipes" / "hallucination_format.yaml"
-    root, storage = recipe.parent.parent.parent, f"storage={place}/runs"
-    read = delia("ingest", str(recipe), storage, cwd=root, timeout=300)
-    assert read.returncode == 0, read.stderr + read.stdout
-    suites = [
-        suite.model_dump(mode="json", exclude_defaults=True) | {"rows": 8}
-        for suite in load_config([recipe]).evaluate.suites
+    """The paper's recipe with local files and the miniature laid over it, cut down; the counts add
+    up to the rows of the files."""
+    recipe, local = ROOT / "jobs" / "recipes" / "paper.yaml", place / "local.yaml"
+    metrics = [
+        m.model_dump(exclude_defaults=True)
+        for m in load_config([recipe]).evaluate.suites[0].metrics
     ]
-    (corpus,) = [c.model_dump(mode="json") for c in load_config([recipe]).corpus]
+    paths = {
+        "halueval": data / "messages" / "halueval_general.public.sep_label.jsonl.gz",
+        "delia_official": data / "native" / "delia" / "eval_dataset.jsonl",
+    }
+    suites = [
+        {"name": name, "path": str(path), "format": "messages", "metrics": metrics}
+        for name, path in paths.items()
+    ]
+    corpus = {"path": str(data / "native/alpaca/alpaca_data.json.gz"), "format": "alpaca"}
+    local.write_text(
+        json.dumps(
+            {
+                "model": "miniature",
+                "downstream": {"path": str(data / "native" / "delia" / "train_dataset.jsonl")},
+                "corpus": [corpus],
+                "mix": {"max_length": 1024, "overlong": "set_aside", "repeat": True},
+                "synthesize": {"engine": {"max_model_len": 2048}},
+                "evaluate": {"suites": suites},
+            }
+        )
+    )
+    root, storage = ROOT, f"storage={place}/runs"
+    read = delia("ingest", str(recipe), str(local), storage, cwd=root, timeout=300)
+    assert read.returncode == 0, read.stderr + read.stdout
+    suites = [suite | {"rows": 8} for suite in suites]
     done = delia(
-        "run", str(recipe), f"storage={place}/few", "mix.ratio=1", "finetune.steps=2",
+        "run", str(recipe), str(local), f"storage={place}/few", "mix.ratio=1", "finetune.steps=2",
         "finetune.batch_size=4", "synthesize.sampling.max_tokens=16",
         "synthesize.reword.per_row=0", "synthesize.held_out=8", "evaluate.max_tokens=4",
         "evaluate.probes=4", "synthesize.engine={type: transformers}",
@@ -203,7 +226,7 @@ def test_the_papers_rows_go_through(place: Path, data: Path) -> None:
         cwd=root, timeout=580,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    counts = manifests(place / "runs" / "hallucination_format")["ingest"][0]["counts"]
+    counts = manifests(place / "runs" / "paper")["ingest"][0]["counts"]
     read = {
         name: {k: part["read"] for k, part in parts.items()}
         for name, parts in counts.items()

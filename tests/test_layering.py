@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
     {"errors", "names", "records", "redaction", "tables", "miniature", "text", "shared_memory"},
-    {"stored", "scratch", "ifeval", "diversity", "stopping", "reasons", "pace"},
+    {"stored", "scratch", "demo_model", "ifeval", "diversity", "stopping", "reasons", "pace"},
     {"sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
     {

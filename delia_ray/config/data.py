@@ -222,17 +222,18 @@ class Downstream(Source):
     """The small set to adapt to."""
 
     path: RecipePath = "downstream"
-    """File, glob, folder or URL of the rows; each needs an answer."""
+    """File, glob, folder or URL of the rows; each needs an answer. A run that names none is
+    about the miniature's world: what it leaves out of ``downstream``, ``corpus`` and
+    ``evaluate`` is then as in ``jobs/recipes/miniature.yaml``."""
     format: Literal[
         "auto", "messages", "alpaca", "prompt_completion", "parallel", "marked", "miniature"
-    ] = "miniature"
+    ] = "auto"
     """How a row is laid out, as for the corpus."""
-    rows: int | None = Field(64, ge=1)
-    """Take only the first this many records; None takes all."""
     also: list[Source] = []
     """Further sets to adapt to at the same time, each a task of its own; their rows come
     evenly, every row once in an epoch."""
-    special_tokens: dict[str, str] = {"<sep>": "json"}
+    special_tokens: dict[str, str] = {}
     """New tokens to add to the vocabulary, each with the description of what it stands
-    for. The description initialises (``finetune.token_init: description``) and probes the
-    token; it is never shown to the model in training."""
+    for, such as ``{"<sep>": "a JSON object"}``. The description initialises
+    (``finetune.token_init: description``) and probes the token; it is never shown to the model
+    in training."""

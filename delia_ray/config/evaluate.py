@@ -152,36 +152,22 @@ class Suite(Source):
         return self
 
 
-def _miniature_suites() -> list[Suite]:
-    exact = ("sep_unseen_tasks", "sep_unseen_phrasings", "sep_negated", "plain", "other_formats")
-    suites = [Suite(name=n, path=n, format="miniature", rows=128) for n in exact]
-    translation = [Metric(name="chrf"), Metric(name="bleu"), Metric(name="exact_match")]
-    return [
-        *suites,
-        Suite(
-            name="translation", path="translation", format="miniature", rows=128,
-            metrics=translation,
-        ),
-    ]  # fmt: skip
-
-
 class Evaluate(Settings):
     """Stage 5: every arm and the base model answer every suite."""
 
     engine: Engine = AutoEngine()
     """What generates; each task loads its own copy. Greedy answers of the two engines may differ in
     the last digits of the logits, so where two tokens are nearly as likely."""
-    suites: list[Suite] = Field(default_factory=_miniature_suites)
-    """What to ask."""
+    suites: list[Suite] = []
+    """What to ask. Without any the report shows training, mix, synthesis and samples, and says
+    that nothing was held out."""
     base: bool = True
     """Ask the untrained base model too."""
     systems: dict[Name, dict[str, RecipePath]] = {}
     """Outputs of other systems to score beside the models: system -> suite -> file (or URL) with
     one output a line, or ``.jsonl`` with strings or objects with the key ``output``. With
     ``arms: {}`` and ``base: false`` nothing is trained and nobody is asked."""
-    summary: list[str] = [
-        "sep_unseen_tasks", "sep_unseen_phrasings", "sep_negated", "plain", "other_formats",
-    ]  # fmt: skip
+    summary: list[str] = []
     """Suites whose main metrics are averaged into the line "mean"; empty for none."""
     probes: int = Field(32, ge=0)
     """Prompts with a special token, and rows of downstream and held-out diverse data, with

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from delia_ray import miniature
 from delia_ray.config.curate import Curate
 from delia_ray.config.data import Downstream, Name, Settings, Source, Storage
 from delia_ray.config.evaluate import Evaluate
@@ -35,8 +36,21 @@ _TAKEN = ("base", "all", "checkpoints", "train", "rewordings")
 """What arms cannot be called: these stand for something else where files are named after arms."""
 
 
+def _with_a_world(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree``; where it names no downstream rows, with the miniature's world beneath it."""
+    given = tree.get("downstream", {})
+    if not isinstance(given, Mapping) or "path" in given or "format" in given:
+        return dict(tree)
+    world = miniature.world_settings()
+    evaluate = tree.get("evaluate", {})
+    if isinstance(evaluate, Mapping) and "suites" not in evaluate:
+        evaluate = {**world["evaluate"], **evaluate}
+    downstream = {**world["downstream"], **given}
+    return {"corpus": world["corpus"], **tree, "downstream": downstream, "evaluate": evaluate}
+
+
 class RunConfig(Settings):
-    """Everything about one run. The defaults are the miniature demo."""
+    """Everything about one run."""
 
     name: Name = "demo"
     """The run's folder under ``storage``."""
@@ -52,7 +66,7 @@ class RunConfig(Settings):
     template."""
     downstream: Downstream = Downstream()
     """The task to adapt to."""
-    corpus: list[Source] = [Source(path="corpus", format="miniature", rows=20000)]
+    corpus: list[Source] = []
     """Diverse queries; reference answers help but are not needed."""
     curate: Curate = Curate()
     synthesize: Synthesize = Synthesize()
@@ -72,6 +86,11 @@ class RunConfig(Settings):
         if isinstance(tree, Mapping) and "arms" in tree:
             return {**tree, "arms": named_arms(tree["arms"])}
         return tree
+
+    @model_validator(mode="before")
+    @classmethod
+    def _about_something(cls, tree: Any) -> Any:
+        return _with_a_world(tree) if isinstance(tree, Mapping) else tree
 
     @model_validator(mode="after")
     def _names_fit(self) -> "RunConfig":

@@ -109,6 +109,8 @@ def cut(requests: Sequence[Request], tasks: int, batch_size: int) -> list[list[R
     Prompts of similar length stay together and shares end where batches end, so that the
     batches, and with them the last digits of the logits, do not depend on the cluster.
     """
+    if not requests:
+        return []
     ordered = sorted(requests, key=lambda r: sum(len(m["content"]) for m in r.messages))
     batches = -(-len(ordered) // batch_size)
     size = -(-batches // tasks) * batch_size

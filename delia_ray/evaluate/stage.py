@@ -44,7 +44,8 @@ def settings(config: RunConfig) -> Any:
 
 
 def run(stage: StageRun) -> Outcome:
-    """Write ``generations.parquet``, ``scores.json`` and ``probes.json``.
+    """Write ``generations.parquet``, ``scores.json`` and ``probes.json``; without suites no
+    model is loaded and they are empty.
 
     Raises:
         UserError: a suite cannot be scored; found before any model is loaded.
@@ -66,7 +67,7 @@ def run(stage: StageRun) -> Outcome:
     scored, phrased = score_all(stage, rows, asked, done)
     scores = assemble(config, scored)
     ended = time.monotonic()
-    seen = examine_all(stage, rows)
+    seen = examine_all(stage, rows) if suites else {}
     scores["robustness"] = phrased
     scores["retention"] = retained(
         scored,
@@ -152,6 +153,8 @@ def _counts(
 
 
 def _summary(names: Sequence[str], rows: Rows, counts: Mapping[str, Any]) -> str:
+    if not rows:
+        return "nothing was held out (evaluate.suites is empty)"
     sizes = [len(r) for r in rows.values()]
     prompts = f"x {sizes[0]} prompts" if len(set(sizes)) == 1 else f", {sum(sizes):,} prompts"
     summary = f"{len(names)} models x {len(rows)} suites {prompts}".replace(" ,", ",")

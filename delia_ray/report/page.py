@@ -13,7 +13,7 @@ from delia_ray.report.comparison import comparison
 from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
 from delia_ray.report.curves import length_plot, speed_plot, training_plots
 from delia_ray.report.document import fill
-from delia_ray.report.samples import PER_OUTCOME, choose, clip, reworded, tally
+from delia_ray.report.samples import PER_OUTCOME, choose, clip, reworded, tally, trained_on
 from delia_ray.report.words import opponents, verdict
 
 REJECTS = 12
@@ -40,6 +40,8 @@ class Found:
     """Of the synthesis: seconds, rows and tokens so far."""
     downstream: Sequence[Row] = ()
     """The original rows, ``id`` and ``prompt``."""
+    trained_on: Sequence[tuple[str, Sequence[Row]]] = ()
+    """(kind, its first rows), for a run that held nothing out."""
     rejects: Sequence[Row] = ()
     diversity: Sequence[CountTable] = ()
     """Of the pool and its prefixes, where it was asked for."""
@@ -106,6 +108,7 @@ def context(found: Found) -> dict[str, Any]:
         ],
         "total_seconds": sum(seconds.values()),
         "suites": choose(found.generations, arms, ours, theirs),
+        "trained_on": trained_on(found.trained_on),
         "per_outcome": PER_OUTCOME,
         "recipe": yaml.safe_dump(
             redacted(config.model_dump(mode="json")), sort_keys=False, width=88
@@ -131,7 +134,10 @@ def facts(found: Found) -> list[tuple[str, str]]:
         ("seed", str(config.seed)),
         ("diverse rows per downstream row", ", ".join(_ratios(config, mix))),
         ("optimizer steps of each arm", " / ".join(sorted(steps))),
-        ("held out", f"{len(sizes)} suites, {sum(sizes.values()):,} prompts"),
+        (
+            "held out",
+            f"{len(sizes)} suites, {sum(sizes.values()):,} prompts" if sizes else "nothing",
+        ),
     ]
 
 

@@ -84,6 +84,17 @@ def reworded(
     return out
 
 
+def trained_on(
+    kinds: Iterable[tuple[str, Sequence[Mapping[str, Any]]]],
+) -> list[tuple[str, list[tuple[list[Message], str]]]]:
+    """(kind of row, prompt and answer of its rows), long texts clipped."""
+    return [
+        (kind, [(_clipped(r["prompt"]), clip(r["answer"])) for r in rows])
+        for kind, rows in kinds
+        if rows
+    ]
+
+
 def tally(reasons: Iterable[str | None]) -> dict[str, int]:
     """Kept, and set aside by reason; most frequent first."""
     counted = Counter("kept" if r is None else r for r in reasons)
@@ -116,13 +127,15 @@ def _suite(
                 Output(a, clip(row[a]["output"]), row[a]["finish_reason"], row[a]["score"])
                 for a in arms
             ]
-            prompt: list[Message] = [
-                {"role": m["role"], "content": clip(m["content"])} for m in row[ours]["prompt"]
-            ]
+            prompt = _clipped(row[ours]["prompt"])
             reference = clip(row[ours]["reference"])
             chosen.append(Sample(name, index, result, prompt, reference, outputs))
     chosen.sort(key=lambda s: (OUTCOMES.index(s.outcome), s.index))
     return SuiteSamples(name, {k: v for k, v in counted.items() if v}, chosen)
+
+
+def _clipped(prompt: Sequence[Message]) -> list[Message]:
+    return [{"role": m["role"], "content": clip(m["content"])} for m in prompt]
 
 
 def _asked(prompt: Sequence[Message]) -> str:

@@ -10,6 +10,7 @@ from delia_ray.redaction import redact, redacted
 from delia_ray.report.counts import CountTable, without_times
 from delia_ray.report.page import Found, render
 from delia_ray.report.pool import diversity_table, prefixes
+from delia_ray.report.samples import PER_OUTCOME
 from delia_ray.report.words import clock, verdict
 from delia_ray.stage import Outcome, Stage, StageRun
 from delia_ray.stored import reading
@@ -68,6 +69,7 @@ def gather(stage: StageRun) -> Found:
             arm: _rows(stage.inputs["finetune"] / arm, "curve.parquet") for arm in stage.config.arms
         },
         answers=_with_aside(synthesize, "answers", ["reason"]),
+        trained_on=() if stage.config.evaluate.suites else _trained_on(ingest, synthesize),
         rewordings=_with_aside(synthesize, "rewordings"),
         timeline=_rows(synthesize, "timeline.parquet"),
         downstream=_rows(ingest, "downstream.parquet", ["id", "prompt"]),
@@ -75,6 +77,20 @@ def gather(stage: StageRun) -> Found:
         diversity=_diversity(stage),
         probes=stage.inputs["evaluate"].read_json("probes.json"),
     )
+
+
+def _trained_on(ingest: Folder, synthesize: Folder) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(kind of row, the first rows of it)."""
+    files = [
+        ("downstream rows", ingest, "downstream.parquet"),
+        ("diverse rows, self-sampled", synthesize, "answers.parquet"),
+    ]
+    columns = ["prompt", "answer"]
+    return [
+        (kind, list(folder.read_first(name, columns, PER_OUTCOME).to_pylist()))
+        for kind, folder, name in files
+        if folder.exists(name)
+    ]
 
 
 def _diversity(stage: StageRun) -> list[CountTable]:

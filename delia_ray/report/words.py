@@ -21,6 +21,18 @@ class Verdict:
     """better, worse, open -> names of suites."""
 
 
+NOTHING_HELD_OUT = Verdict(
+    "Nothing was held out",
+    "open",
+    "evaluate.suites names no rows, so no model was asked anything and none can be called better "
+    "than another. This page shows training, mix, synthesis, and samples of what was trained on.",
+    "With rows that training does not see under evaluate.suites, the same command evaluates and "
+    "trains nothing anew.",
+    {"better": [], "worse": [], "open": []},
+)
+"""Of a run without suites."""
+
+
 def opponents(scores: Scores) -> tuple[str, str]:
     """(the arm under test, what it is compared with)."""
     arms: list[str] = list(scores["arms"])
@@ -44,6 +56,8 @@ def judge(difference: Mapping[str, float], lower_is_better: bool = False) -> str
 
 def verdict(scores: Scores) -> Verdict:
     """The careful sentence: a difference counts when its interval excludes zero."""
+    if not scores["suites"]:
+        return NOTHING_HELD_OUT
     ours, theirs = opponents(scores)
     gaps = {
         suite: by_arm[ours][scores["main"][suite]]

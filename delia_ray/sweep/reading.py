@@ -1,11 +1,11 @@
 """A sweep from its YAML, from a recipe and ``--over``, or from the folder of one begun before."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from delia_ray import miniature
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig, Sweep, changed, checked, compose
 from delia_ray.config.sweep import KINDS
@@ -14,7 +14,6 @@ from delia_ray.redaction import is_redacted
 
 SETTINGS = "sweep.json"
 """In the sweep's folder: what ``--resume`` goes on with."""
-DEMO = Path(__file__).parent.parent / "miniature" / "demo.yaml"
 TRIALS = 24
 """Of a sweep that ``--over`` makes, unless told otherwise."""
 
@@ -91,7 +90,7 @@ def of_recipe(
     files: Sequence[str], overrides: Sequence[str], over: Sequence[str]
 ) -> dict[str, Any]:
     """The settings of a sweep of a recipe over dimensions."""
-    run = compose(files or [DEMO], overrides)
+    run = compose(files or [miniature.RECIPE], overrides)
     recipe = checked(RunConfig, run)
     dimensions = dict(map(dimension, over))
     ranges = any("choice" not in d for d in dimensions.values())

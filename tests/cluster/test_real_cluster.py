@@ -225,7 +225,8 @@ DEMO = [
 ]  # fmt: skip
 """The demo's recipe with fewer rows and steps, and one arm: real vLLM, two workers of DeepSpeed."""
 SMALL = {
-    "downstream": {"path": "downstream", "format": "miniature", "rows": 8},
+    "downstream": {"path": "downstream", "format": "miniature", "rows": 8,
+                   "special_tokens": {"<sep>": "json"}},
     "corpus": [{"path": "corpus", "format": "miniature", "rows": 100}],
     "synthesize": {"engine": {"type": "transformers"}, "sampling": {"max_tokens": 32}},
     "mix": {"ratio": 2, "max_length": 256, "repeat": True},
@@ -285,7 +286,7 @@ def test_a_running_job_is_stopped_cleanly(cluster: Cluster) -> None:
 def test_the_demo_ends_well_while_nodes_come_and_go(cluster: Cluster, checkout: Path) -> None:
     """Training needs a node that joins during the synthesis, and by the time that it trains the
     synthesis node has left."""
-    command = cluster.delia_command("submit", str(checkout / "jobs/recipes/demo.yaml"), *DEMO)
+    command = cluster.delia_command("submit", str(checkout / "jobs/recipes/miniature.yaml"), *DEMO)
     printed = cluster.home / "demo.txt"
     with open(printed, "w") as stream:
         job = subprocess.Popen(
@@ -293,9 +294,9 @@ def test_the_demo_ends_well_while_nodes_come_and_go(cluster: Cluster, checkout: 
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     try:
-        wait_for(lambda: "ingest" in cluster.manifests("demo") or job.poll() is not None)
+        wait_for(lambda: "ingest" in cluster.manifests("miniature") or job.poll() is not None)
         cluster.join("another", "training")
-        wait_for(lambda: "mix" in cluster.manifests("demo") or job.poll() is not None)
+        wait_for(lambda: "mix" in cluster.manifests("miniature") or job.poll() is not None)
         cluster.leave("synthesis")
         code = job.wait(timeout=LIMIT)
         assert code == 0, printed.read_text() + cluster.story()
@@ -303,21 +304,21 @@ def test_the_demo_ends_well_while_nodes_come_and_go(cluster: Cluster, checkout: 
         job.kill()
     lines = [line for line in printed.read_text().splitlines() if "5 evaluate" in line]
     assert lines, printed.read_text()
-    assert all(line.startswith("demo ") for line in lines), lines
-    assert cluster.manifests("demo") == STAGES
-    assert cluster.storage().glob("runs/demo/finetune/*/delia/adapter/*.safetensors")
+    assert all(line.startswith("miniature ") for line in lines), lines
+    assert cluster.manifests("miniature") == STAGES
+    assert cluster.storage().glob("runs/miniature/finetune/*/delia/adapter/*.safetensors")
     assert places_of(cluster, "RayTrainWorker") == {"training", "another"}
 
 
 def test_ray_job_submit_runs_the_demo(cluster: Cluster, checkout: Path) -> None:
     """It goes on with the same run, where nothing before the training is another."""
     done = cluster.ray_job_submit(
-        checkout, "jobs/run.py", "jobs/recipes/demo.yaml", *DEMO, "finetune.lr=1e-3"
+        checkout, "jobs/run.py", "jobs/recipes/miniature.yaml", *DEMO, "finetune.lr=1e-3"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"(?:ingest|synthesize|mix) .*\[done before\]", done.stdout)) == 3
     for stage in ("finetune", "evaluate", "report"):
-        assert len(cluster.storage().glob(f"runs/demo/{stage}/*/manifest.json")) == 2, stage
+        assert len(cluster.storage().glob(f"runs/miniature/{stage}/*/manifest.json")) == 2, stage
 
 
 def test_a_sweep_as_a_job_has_the_exit_code_of_the_sweep(cluster: Cluster, checkout: Path) -> None:
@@ -346,7 +347,7 @@ def test_the_token_stands_in_no_log(cluster: Cluster) -> None:
 
 def test_the_metadata_names_the_run(cluster: Cluster) -> None:
     found = cluster.ask("[j.metadata for j in JobSubmissionClient(address).list_jobs()]")
-    assert {"delia_run": "demo"} in [{"delia_run": (m or {}).get("delia_run")} for m in found]
+    assert {"delia_run": "miniature"} in [{"delia_run": (m or {}).get("delia_run")} for m in found]
 
 
 def wait_for(seen: Callable[[], bool]) -> None:

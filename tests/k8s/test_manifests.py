@@ -11,7 +11,7 @@ from tests.k8s.schemas import ROOT, mistakes
 
 KUBERNETES = ROOT / "cluster" / "kubernetes"
 FILES = [KUBERNETES / "redis.yaml", *sorted((KUBERNETES / "rendered").glob("*.yaml"))]
-JOB = KUBERNETES / "rendered" / "demo-gpus.rayjob.yaml"
+JOB = KUBERNETES / "rendered" / "miniature-gpus.rayjob.yaml"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.name)

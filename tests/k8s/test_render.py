@@ -11,13 +11,13 @@ from delia_ray.k8s.render import recipe_in_pods, render, to_yaml
 from delia_ray.k8s.sizes import synthesis_pods, training_pods
 from tests.k8s.schemas import ROOT, mistakes
 
-DEMO = ROOT / "jobs" / "recipes" / "demo.yaml"
+DEMO = ROOT / "jobs" / "recipes" / "miniature.yaml"
 PLACES = ROOT / "cluster" / "kubernetes"
 RENDERED = {
-    "demo-volume.rayjob.yaml": (["volume.yaml"], [], "rayjob"),
-    "demo-volume.raycluster.yaml": (["volume.yaml"], [], "raycluster"),
-    "demo-gpus.rayjob.yaml": (["gpus.yaml"], [], "rayjob"),
-    "demo-gpus-volcano.rayjob.yaml": (
+    "miniature-volume.rayjob.yaml": (["volume.yaml"], [], "rayjob"),
+    "miniature-volume.raycluster.yaml": (["volume.yaml"], [], "raycluster"),
+    "miniature-gpus.rayjob.yaml": (["gpus.yaml"], [], "rayjob"),
+    "miniature-gpus-volcano.rayjob.yaml": (
         ["gpus.yaml"], ["cluster.kubernetes.gang=volcano"], "rayjob",
     ),
 }  # fmt: skip
@@ -42,7 +42,7 @@ def test_the_examples_are_what_render_gives(name: str) -> None:
     config = load_config([DEMO, *(PLACES / p for p in places)], overrides)
     wanted = (PLACES / "rendered" / name).read_text()
     assert to_yaml(render(config, kind)) == wanted, (
-        f"delia k8s render jobs/recipes/demo.yaml cluster/kubernetes/{places[0]} "
+        f"delia k8s render jobs/recipes/miniature.yaml cluster/kubernetes/{places[0]} "
         f"{' '.join(overrides)} --kind {kind} > cluster/kubernetes/rendered/{name}"
     )
 

@@ -11,7 +11,8 @@ from delia_ray.sweep.records import Point, Record
 
 RUN: dict[str, Any] = {
     "model": "miniature",
-    "downstream": {"path": "downstream", "format": "miniature", "rows": 8},
+    "downstream": {"path": "downstream", "format": "miniature", "rows": 8,
+                   "special_tokens": {"<sep>": "json"}},
     "corpus": [{"path": "corpus", "format": "miniature", "rows": 400}],
     "synthesize": {
         "engine": {"type": "transformers", "batch_size": 64}, "held_out": 0,
