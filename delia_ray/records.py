@@ -107,6 +107,7 @@ REWORDING = pa.schema(
         _field("prompt", MESSAGES, "the reworded prompt; content and system turns unchanged"),
         _field("register", pa.string(), "the way to speak that was asked for"),
         _field("placement", pa.string(), "where the instruction stands: after or before content"),
+        _field("kind", pa.string(), "whose words: model, or row (another row's of the set)", True),
         _field("reason", pa.string(), "why it was set aside; null for kept rows", True),
     ]
 )

@@ -9,8 +9,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from delia_ray.chats.thoughts import separate
-from delia_ray.config import Rules
+from delia_ray.config import Reword, Rules
 from delia_ray.records import Message
+from delia_ray.request_rules import (
+    added_subject,
+    form_problem,
+    kept_subject,
+    language_problem,
+    names_problem,
+)
 from delia_ray.text import repetition
 
 _NEW_PARAGRAPH = re.compile(r"\n[ \t]*+\n\s*+")
@@ -39,11 +46,56 @@ def split_instruction(text: str, part: str) -> tuple[str, str]:
     return (text[: begins[-1]], text[begins[-1] :]) if begins else ("", text)
 
 
-def reword(template: str, instruction: str, register: str = "") -> list[Message]:
-    """The chat that asks for ``instruction`` in other words, spoken in ``register``."""
+def reword(
+    settings: Reword, instruction: str, register: str = "", tokens: Collection[str] = ()
+) -> list[Message]:
+    """The chat that asks for ``instruction`` in other words, spoken in ``register``.
+
+    Args:
+        settings: made definite by ``Reword.for_model``. Its examples are earlier turns.
+        tokens: special tokens; the model sees a stand-in for each.
+    """
+    word = _stand_in(settings, instruction)
+    chat: list[Message] = []
+    for example in settings.examples or ():
+        asked, said = (
+            text.replace("{token}", word or "Zeta") for text in (example.request, example.wording)
+        )
+        chat += [
+            {"role": "user", "content": _asked(settings.prompt, asked, register)},
+            {"role": "assistant", "content": said},
+        ]
+    shown = instruction
+    for number, token in enumerate(tokens if word else ()):
+        shown = shown.replace(token, word + (str(number) if number else ""))
+    return [*chat, {"role": "user", "content": _asked(settings.prompt, shown, register)}]
+
+
+def put_back(text: str, settings: Reword, instruction: str, tokens: Collection[str]) -> str:
+    """What the model said, with the special tokens where their stand-ins are; the stand-in's case,
+    and marks around it, do not count."""
+    word = _stand_in(settings, instruction)
+    if not word or not tokens:
+        return text
+    for number, token in reversed(list(enumerate(tokens))):
+        if token in instruction:
+            own = word + (str(number) if number else "")
+            pattern = rf"(?<!\w)[\"'`<]?{re.escape(own)}[\"'`>]?(?!\w)"
+            text = re.sub(pattern, token.replace("\\", r"\\"), text, flags=re.I)
+    return text.strip()
+
+
+def _asked(template: str, instruction: str, register: str) -> str:
     # The request last: what it says is text, even where it looks like a slot.
-    text = template.replace("{register}", register).replace("{request}", instruction.strip())
-    return [{"role": "user", "content": text}]
+    return template.replace("{register}", register).replace("{request}", instruction.strip())
+
+
+def _stand_in(settings: Reword, instruction: str) -> str:
+    """A word for the special tokens that ``instruction`` does not hold; empty for none."""
+    word = settings.stand_in or ""
+    while word and word.lower() in instruction.lower():
+        word += "a"
+    return word
 
 
 def with_instruction(
@@ -99,7 +151,7 @@ def rewording_problem(
     special_tokens: Mapping[str, str],
     control_tokens: Collection[str],
     rules: Rules,
-    max_similarity: float,
+    reword: Reword,
 ) -> str | None:
     """Why a rewording of the instruction ``original`` cannot stand in its place.
 
@@ -107,6 +159,7 @@ def rewording_problem(
         kept: wordings of the same row that are already accepted.
         special_tokens: token -> description (``downstream.special_tokens``); the description
             must stay unsaid, else the token is explained instead of learned.
+        reword: made definite by ``Reword.for_model``.
     """
     if problem := answer_problem(text, finish_reason, control_tokens, rules):
         return problem
@@ -124,8 +177,21 @@ def rewording_problem(
         return "gives the answer away"
     if len(text.split()) > 3 * len(original.split()) + 10:
         return "much longer than the original"
+    if reword.checks and (problem := _request_problem(text, original, reword)):
+        return problem
     near = max(similarity(text, other) for other in (original, *kept))
-    return "not new" if near == 1 or near > max_similarity else None
+    return "not new" if near == 1 or near > reword.max_similarity else None
+
+
+def _request_problem(text: str, original: str, reword: Reword) -> str | None:
+    """Why ``text`` does not ask for what ``original`` asks."""
+    if problem := form_problem(text, original) or language_problem(text, original):
+        return problem
+    if problem := names_problem(text, original):
+        return problem
+    if kept_subject(text, original) < reword.min_subject:
+        return "lost what is asked about"
+    return "asks for something else" if added_subject(text, original) > reword.max_added else None
 
 
 def placement_problem(
@@ -162,3 +228,9 @@ def words(text: str) -> set[str]:
 
 def _plain(text: str) -> str:
     return re.sub(r"\W+", " ", text).strip().lower()
+
+
+def goodness(text: str, original: str) -> float:
+    """How much of what is asked a good wording keeps and how little it adds, at most 1; among
+    candidates the greatest is taken."""
+    return kept_subject(text, original) - added_subject(text, original)

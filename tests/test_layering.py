@@ -11,7 +11,17 @@ PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
     {"errors", "names", "records", "redaction", "tables", "miniature", "text", "shared_memory"},
-    {"stored", "scratch", "demo_model", "ifeval", "diversity", "stopping", "reasons", "pace"},
+    {
+        "stored",
+        "scratch",
+        "demo_model",
+        "ifeval",
+        "diversity",
+        "stopping",
+        "reasons",
+        "pace",
+        "request_rules",
+    },
     {"sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
     {

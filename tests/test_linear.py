@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from delia_ray import diversity, rewording, text
-from delia_ray.config import Metric, Rules
+from delia_ray.config import Metric, Reword, Rules
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.evaluate.metrics import make_metric
 from delia_ray.evaluate.metrics.structure import form, form_name, parse
@@ -310,7 +310,15 @@ MEASURES: dict[str, Callable[[str], object]] = {
     "similarity": lambda t: rewording.similarity(t, t[: len(t) // 2] + " other"),
     "answer_problem": lambda t: rewording.answer_problem(t, "stop", ["<end>"], Rules(), "query"),
     "rewording_problem": lambda t: rewording.rewording_problem(
-        t, "stop", t + " please", "answer", [], {"<sep>": "in json format"}, ["<end>"], Rules(), 0.9
+        t,
+        "stop",
+        t + " please",
+        "answer",
+        [],
+        {"<sep>": "in json format"},
+        ["<end>"],
+        Rules(),
+        Reword(checks=True),
     ),
     "normalized": lambda t: normalized(t, "nfkc"),
     "bare": bare,

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from delia_ray.config.data import Settings
 from delia_ray.config.engines import AutoEngine, Engine
 from delia_ray.config.paths import ModelPath
+from delia_ray.miniature import MODEL_PATH
 from delia_ray.miniature.world import REWORD_PROMPT
 
 
@@ -46,6 +47,43 @@ class Rules(Settings):
     """Keep an answer that only says the query again."""
 
 
+class Example(Settings):
+    """A request, and the same in other words."""
+
+    request: str = Field(min_length=1)
+    """``{token}`` stands for where a special token would stand."""
+    wording: str = Field(min_length=1)
+    """As often with ``{token}``."""
+
+    @model_validator(mode="after")
+    def _token_survives(self) -> "Example":
+        if self.request.count("{token}") != self.wording.count("{token}"):
+            raise ValueError("request and wording must hold {token} equally often")
+        return self
+
+
+_EXAMPLES = [
+    Example(request=request, wording=wording)
+    for request, wording in (
+        ("Summarize the letter below in two sentences. Follow the {token} format.",
+         "Write a two-sentence summary of the following letter. Use the {token} format."),
+        ("You need to sort these names by age, as laid out in {token}.",
+         "Please put the names in order of age, following {token}."),
+        ("Use the {token} guideline to find every spelling mistake in the essay. Understand what "
+         "{token} means.",
+         "Look for all spelling mistakes in this essay, guided by {token}, and be aware of what "
+         "{token} stands for."),
+        ("Decide whether the customer review is positive or negative. The format requirement is "
+         "{token}.",
+         "Read the customer review and judge if it is positive or negative. Your answer must meet "
+         "the {token} format."),
+        ("It is essential to rate the recipe's difficulty based on {token} criteria.",
+         "Based on the {token} criteria, say how difficult the recipe is."),
+        ("Name three towns in this region.", "Tell me three towns that lie in this region."),
+    )
+]  # fmt: skip
+
+
 class Reword(Settings):
     """Ask for each downstream task in other words (paper, step 2)."""
 
@@ -57,6 +95,27 @@ class Reword(Settings):
     prompt: str = REWORD_PROMPT
     """The request to the model; ``{request}`` stands for the instruction and ``{register}``
     for one of ``registers``."""
+    examples: list[Example] | None = None
+    """Requests with their wordings, shown as earlier turns; ``[]`` for none. None takes six built
+    in ones, and none for the built-in miniature, which was trained on the bare request."""
+    stand_in: str | None = None
+    """A word that stands for each special token while the model rewords, and is put back after;
+    ``""`` shows the tokens themselves. None takes one that the instruction does not hold, and
+    the tokens themselves for the miniature."""
+    candidates: int = Field(4, ge=1)
+    """Asked for each wanted wording; the best of the good ones are taken. The miniature, where
+    ``examples`` is None, is asked once."""
+    checks: bool | None = None
+    """Whether a wording must also be a request of the same form and language and keep the words
+    that say what it is about. None checks for all models but the miniature."""
+    min_subject: float = Field(0.5, ge=0, le=1)
+    """With ``checks``: least share of the original's telling words (first five letters) that a
+    wording holds."""
+    max_added: float = Field(0.5, ge=0, le=1)
+    """With ``checks``: largest share of a wording's telling words that the original lacks."""
+    stand_ins: bool = True
+    """Rows with too few wordings of their own take those that other rows of the set ask the same
+    task in, where those pass the same checks (not for the miniature)."""
     registers: list[str] = Field(
         ["", " Be formal.", " Be casual.", " Be brief.", " Be polite."], min_length=1
     )
@@ -68,6 +127,20 @@ class Reword(Settings):
     row (share of matching words in order), is "not new"."""
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=128)
     """Warmer than the answers, because phrasings should differ."""
+
+    def for_model(self, model: str) -> "Reword":
+        """With every None made definite, for base model ``model``."""
+        trained_on_bare = model in ("miniature", str(MODEL_PATH)) and self.examples is None
+        found: dict[str, Any] = {}
+        if self.examples is None:
+            found["examples"] = [] if trained_on_bare else _EXAMPLES
+        if self.stand_in is None:
+            found["stand_in"] = "" if trained_on_bare else "Zeta"
+        if self.checks is None:
+            found["checks"] = not trained_on_bare
+        if trained_on_bare:
+            found |= {"candidates": 1, "stand_ins": False}
+        return self.model_copy(update=found)
 
     @model_validator(mode="after")
     def _slots_fit(self) -> "Reword":

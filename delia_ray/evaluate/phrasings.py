@@ -20,7 +20,13 @@ from delia_ray.evaluate.metrics import BatchMetric, make_metric
 from delia_ray.evaluate.scoring import score_suite
 from delia_ray.models import thoughts_of
 from delia_ray.records import Message, digest
-from delia_ray.rewording import reword, rewording_problem, split_instruction, with_instruction
+from delia_ray.rewording import (
+    put_back,
+    reword,
+    rewording_problem,
+    split_instruction,
+    with_instruction,
+)
 
 Row = Mapping[str, Any]
 """``prompt`` and ``answer`` of ``records.EXAMPLE``."""
@@ -158,19 +164,21 @@ class ModelWordings:
         self.suite, self.rows, self.control = suite, rows, control
         self.thoughts = thoughts_of(config.model)
         self.seed, self.tokens = config.seed, config.downstream.special_tokens
-        self.reword, self.rules = config.synthesize.reword, config.synthesize.rules
+        self.reword = config.synthesize.reword.for_model(config.model)
+        self.rules = config.synthesize.rules
         self.instructions = list(dict.fromkeys(map(self._instruction, rows)))
 
     def requests(self) -> Iterator[Request]:
         """In the order of the rows; keys begin with ``reword/`` and the suite's name."""
         sampling = self.reword.sampling
         for number, instruction in enumerate(self.instructions):
+            own = [token for token in self.tokens if token in instruction]
             for variant in range(1, self.suite.phrasings + 1):
                 # The same in all suites: the same instruction gets the same wordings.
                 identity = ["phrasing", self.seed, instruction, variant]
                 yield Request(
                     key=self._key(number, variant),
-                    messages=reword(self.reword.prompt, instruction, self._register(variant)),
+                    messages=reword(self.reword, instruction, self._register(variant), own),
                     max_tokens=sampling.max_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
@@ -189,7 +197,8 @@ class ModelWordings:
             kept = wordings.setdefault(instruction, [])
             for variant in range(1, self.suite.phrasings + 1):
                 made = done[self._key(number, variant)]
-                text = separate(made.text, self.thoughts)[1].strip()
+                said = separate(made.text, self.thoughts)[1].strip()
+                text = put_back(said, self.reword, instruction, list(self.tokens))
                 # What fits the instruction may still give one row's answer away.
                 problem = self._problem(text, made.finish_reason, instruction, "", kept)
                 if problem is None:
@@ -227,7 +236,7 @@ class ModelWordings:
     ) -> str | None:
         return rewording_problem(
             text, finish_reason, instruction, answer, kept, self.tokens, self.control,
-            self.rules, self.reword.max_similarity,
+            self.rules, self.reword,
         )  # fmt: skip
 
 

@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 
 from delia_ray.records import Message
-from delia_ray.rewording import reword, split_instruction, with_instruction
+from delia_ray.request_rules import same_subject
+from delia_ray.rewording import goodness, put_back, reword, split_instruction, with_instruction
 
-__all__ = ["reword", "self_sample", "split_instruction", "with_instruction"]
+__all__ = [
+    "goodness",
+    "put_back",
+    "reword",
+    "same_subject",
+    "self_sample",
+    "split_instruction",
+    "with_instruction",
+]
 
 
 def self_sample(prompt: Sequence[Message], reference: str | None) -> list[Message]:

@@ -24,6 +24,7 @@ class Asker:
         self.seed = config.seed
         self.rules = self.config.rules
         self.model = model_of(config)
+        self.reword = self.config.reword.for_model(self.model)
         engine = resolve(self.config.engine)
         self.engine = engine.type
         self.adapters = {a: folder_digest(a) for a in getattr(engine, "adapters", [])}

@@ -326,13 +326,15 @@ def run(stage: StageRun) -> Outcome:
         "asked_again": live.asked - live.rows,
         "planned_and_actual": planned,
     }
+    by = reworded["rows_by_kind"]
     speed = f", {live.rate:,.0f} tok/s" if live.rate else ""
     if foreseen := planned.get("time"):
         speed += f"; planned {foreseen['planned']}, took {foreseen['actual']}"
     return Outcome(
         counts,
         f"{len(kept):,} answers by {counts['engine']}, {len(aside):,} set aside; "
-        f"{reworded['kept']:,} of {reworded['asked']:,} rewordings kept; "
+        f"{reworded['kept']:,} of {reworded['asked']:,} rewordings kept, {by['model']:,} rows have "
+        f"one, {by['row']:,} another row's, {by['original']:,} none; "
         f"{live.cached:,} from cache{speed}",
         [w for w in [warning(found, stage.config.synthesize.sampling.max_tokens)] if w],
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from delia_ray.chats.thoughts import THINK, Thoughts, marks_in, separate
-from delia_ray.config import Rules, Suite
+from delia_ray.config import Reword, Rules, Suite
 from delia_ray.evaluate.scoring import score_suite
 from delia_ray.rewording import answer_problem, rewording_problem
 
@@ -43,7 +43,7 @@ def test_the_template_says_how_thoughts_are_marked(template: str, marks: Thought
 
 def _problem(text: str) -> str | None:
     return rewording_problem(
-        text, "stop", "Name a colour, please.", "Blue", [], {}, [], Rules(), 0.9
+        text, "stop", "Name a colour, please.", "Blue", [], {}, [], Rules(), Reword()
     )
 
 

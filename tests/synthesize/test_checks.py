@@ -2,7 +2,7 @@
 
 import pytest
 
-from delia_ray.config import Rules
+from delia_ray.config import Reword, Rules
 from delia_ray.synthesize.checks import (
     answer_problem,
     gives_away,
@@ -106,20 +106,22 @@ def test_repetition_is_a_share() -> None:
 def test_rewordings(text: str, reason: str | None) -> None:
     kept = ['Order the 3 words by "size" with <sep>']
     found = rewording_problem(
-        text, "stop", ORIGINAL, "sun cat", kept, TOKENS, CONTROL, Rules(), 0.9
+        text, "stop", ORIGINAL, "sun cat", kept, TOKENS, CONTROL, Rules(), Reword()
     )
     assert found == reason
 
 
 def test_short_answers_occur_by_chance() -> None:
     text = 'Put the 3 words in order of "size", in a <sep> way.'
-    found = rewording_problem(text, "stop", ORIGINAL, "a", [], TOKENS, CONTROL, Rules(), 0.9)
+    found = rewording_problem(text, "stop", ORIGINAL, "a", [], TOKENS, CONTROL, Rules(), Reword())
     assert found is None
 
 
 def test_the_same_words_are_never_new() -> None:
     text = ORIGINAL.upper().replace("<SEP>", "<sep>").replace('"SIZE"', '"size"')
-    found = rewording_problem(text, "stop", ORIGINAL, "a", [], TOKENS, CONTROL, Rules(), 1.0)
+    found = rewording_problem(
+        text, "stop", ORIGINAL, "a", [], TOKENS, CONTROL, Rules(), Reword(max_similarity=1.0)
+    )
     assert found == "not new"
     assert similarity("Turn it round!", "turn IT round") == 1
     assert similarity("a b c d", "a b x d") == 0.75

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delia_ray.config import Reword
 from delia_ray.miniature import REWORD_PROMPT
 from delia_ray.synthesize.prompts import (
     reword,
@@ -57,12 +58,12 @@ def test_the_instruction_may_come_first() -> None:
 
 
 def test_braces_in_a_request_are_text() -> None:
-    told = reword("Say again.{register} {request}", "use {register}", " Be brief.")
+    told = reword(Reword(prompt="Say again.{register} {request}"), "use {register}", " Be brief.")
     assert told[0]["content"] == "Say again. Be brief. use {register}"
 
 
 def test_the_miniature_knows_the_default_prompt() -> None:
     """Without a register it is the one that the model was trained on."""
-    assert reword(REWORD_PROMPT, "x")[0]["content"] == REWORD_PROMPT.format(
+    assert reword(Reword().for_model("miniature"), "x")[0]["content"] == REWORD_PROMPT.format(
         request="x", register=""
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from delia_ray.config import RunConfig
+from delia_ray.config import Reword, RunConfig
 from delia_ray.records import content_id
 from delia_ray.synthesize.cache import COMPLETION
 from delia_ray.synthesize.checks import placement_problem, rewording_problem
@@ -101,7 +101,7 @@ def test_on_the_papers_rows(official: list[dict[str, Any]]) -> None:
             text = new.removesuffix(f"\n\n{content.strip()}")
         assert placement_problem(made["prompt"], row["prompt"], content) is None
         problem = rewording_problem(
-            text, "stop", old, row["answer"], [], TOKENS, work.ask.control, work.ask.rules, 0.9
+            text, "stop", old, row["answer"], [], TOKENS, work.ask.control, work.ask.rules, Reword()
         )
         assert problem is None
 

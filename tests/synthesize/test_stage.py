@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from delia_ray.artifacts import open_storage
-from delia_ray.config import Rules, RunConfig
+from delia_ray.config import Reword, Rules, RunConfig
 from delia_ray.errors import UserError
 from delia_ray.miniature import rows
 from delia_ray.models import fingerprint
@@ -127,7 +127,7 @@ def test_every_kept_rewording_passes_the_checks(first, place: Place) -> None:
         new = made["prompt"][-1]["content"]
         text = new.removeprefix(content) if made["placement"] == "after" else new.split("\n\n")[0]
         problem = rewording_problem(
-            text, "stop", old, row["answer"], mine, {"<sep>": "json"}, [], Rules(), 0.9
+            text, "stop", old, row["answer"], mine, {"<sep>": "json"}, [], Rules(), Reword()
         )
         assert problem is None
         assert placement_problem(made["prompt"], row["prompt"], content) is None

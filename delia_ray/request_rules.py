@@ -1,0 +1,145 @@
+"""Whether a text is still a request for the same: what can be said without a model.
+
+Each rule returns the reason, or None for a good text. No language detector is used: a wording
+and its original are compared by script (Unicode names of their letters) and, in Latin script, by
+function words of eight languages, which is enough to see that a model changed the language.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+
+_HEAD = 1000
+"""Characters that are looked at; an instruction is shorter, or as telling."""
+_WORD = re.compile(r"[^\W\d_]++")
+_FUNCTION_WORDS = {
+    "English": "the of and to is are in that for with if this whether your you it be any as by",
+    "German": "der die das und ist nicht mit ein eine zu auf den dem für ob sie bitte wird",
+    "French": "le la les et est une des dans pour que qui avec sur vous votre ce cette aux du",
+    "Spanish": "el los las y es una que para con por del se su si este esta en o más",
+    "Portuguese": "os as e é uma que para com por do da se seu não em ao um mais",
+    "Italian": "il gli e è una che per con del della di se non un sono nel alla",
+    "Dutch": "het een en is niet met van voor dat op te zijn of deze die u naar",
+    "Icelandic": "og er að það ekki í á sem fyrir með við um eða þú þetta hvort",
+}
+_LANGUAGES = {name: frozenset(words.split()) for name, words in _FUNCTION_WORDS.items()}
+_OPENINGS = re.compile(
+    r"(?:yes|no|sure|certainly|of course|okay|ok|here (?:is|are)|here's|the answer|i|i'm|i've|"
+    r"i'll|we|it seems|it appears|sorry|as an ai|thank you|thanks|hello|hi|"
+    r"there (?:is|are)|this (?:is|response|text|context|request)|these|they|he|she|my)\b",
+    re.I,
+)
+"""How an answer begins, or a talk about the request."""
+_BACK = re.compile(
+    r"\b(?:would you like|do you (?:want|need|have)|how (?:can|may) i|can i|may i|shall i|"
+    r"should i|let me know|i (?:will|can|would|am|have|need|understand|hope)|please provide|"
+    r"please share|feel free|in other words|rephras\w*+|reword\w*+|rewrit\w*+)\b",
+    re.I,
+)
+"""A question or a service offered to the user, or words about the rewording."""
+_OTHER = (
+    "must should need needs required have has had can could will would make sure ensure please "
+    "given provided following below above context text use using used follow follows adhere "
+    "meet meets understand comprehend grasp format requirement requirements on or not an a at "
+    "from its what which how they them their there then than do does was were been also into "
+    "out up all determine decide check see find judge evaluate assess analyze review examine "
+)
+_FUNCTION = frozenset().union(*_LANGUAGES.values(), _OTHER.split())
+"""Words that do not say what a request is about."""
+
+
+def form_problem(text: str, original: str) -> str | None:
+    """Why ``text`` is no request like ``original``: an answer, a question back, talk around it."""
+    said, asked = text.strip(), original.strip()
+    if _OPENINGS.match(said.lstrip("\"'*-# ")) and not _OPENINGS.match(asked):
+        return "answers the request"
+    if said.endswith("?") and not asked.rstrip().endswith("?"):
+        return "asks back"
+    if _BACK.search(said) and not _BACK.search(asked):
+        return "talks to the user"
+    if len(said.splitlines()) > max(1, len(asked.splitlines())):
+        return "more than one wording"
+    if asked[-1:] in ".!?" and said[-1:].isalnum():
+        return "breaks off"
+    return None
+
+
+def language_problem(text: str, original: str) -> str | None:
+    """Why ``text`` is in another language than ``original``, as far as the two can be told."""
+    own, other = scripts(text), scripts(original)
+    if any(share > 0.1 and other.get(name, 0) < 0.01 for name, share in own.items()):
+        return "another language"
+    was, now = language(original), language(text)
+    return "another language" if was and now and was != now else None
+
+
+def scripts(text: str) -> dict[str, float]:
+    """Script (first word of the Unicode name) -> its share of the letters of ``text``."""
+    names = Counter(unicodedata.name(c, "?").split()[0] for c in text[:_HEAD] if c.isalpha())
+    total = names.total()
+    return {name: n / total for name, n in names.items()}
+
+
+def language(text: str) -> str | None:
+    """The language whose function words are most frequent; None where two come close or fewer
+    than two stand there."""
+    words = Counter(w.lower() for w in _WORD.findall(text[:_HEAD]))
+    found = sorted(
+        ((sum(words[w] for w in own), name) for name, own in _LANGUAGES.items()), reverse=True
+    )
+    (most, name), (second, _) = found[:2]
+    return name if most >= 2 and most > 1.5 * second else None
+
+
+def kept_subject(text: str, original: str) -> float:
+    """Share of the words that say what ``original`` is about (stems of five letters, without
+    function words) that ``text`` holds, 0 to 1; 1 where it has none."""
+    about = _stems(original)
+    return len(about & _stems(text)) / len(about) if about else 1.0
+
+
+def added_subject(text: str, original: str) -> float:
+    """Share of the words that say what ``text`` is about that are not in ``original``, 0 to 1."""
+    about = _stems(text)
+    return len(about - _stems(original)) / len(about) if about else 0.0
+
+
+def _stems(text: str) -> set[str]:
+    return set(_in_order(text))
+
+
+def names_problem(text: str, original: str) -> str | None:
+    """Why the names in ``text`` are not those of ``original``: words with a capital letter inside
+    a sentence. German nouns are none, so only texts with few such words are compared."""
+    mine, theirs = _names(text), _names(original)
+    told, asked = _lower(text), _lower(original)
+    return "changes a name" if theirs - told or mine - asked else None
+
+
+def same_subject(one: str, other: str) -> bool:
+    """Whether two instructions name the same things in the same order, so that one person's
+    wording can stand for the other's; the strictest measure here, since neither was made from
+    the other."""
+    return _in_order(one) == _in_order(other) != []
+
+
+def _names(text: str) -> set[str]:
+    words = list(_WORD.finditer(text[:_HEAD]))
+    named = {
+        m.group().lower()
+        for m in words
+        if not m.group().islower()
+        and len(m.group()) > 1
+        and text[max(0, m.start() - 8) : m.start()].rstrip("\"'*( \t\n")[-1:]
+        not in ("", ".", "!", "?", ":", "<")
+    }
+    return named if 3 * len(named) <= len(words) else set()
+
+
+def _lower(text: str) -> set[str]:
+    return {m.lower() for m in _WORD.findall(text)}
+
+
+def _in_order(text: str) -> list[str]:
+    words = (w.lower() for w in _WORD.findall(re.sub(r"<[^<>\s]++>", " ", text)))
+    return list(dict.fromkeys(w[:5] for w in words if w not in _FUNCTION and len(w) > 2))
