@@ -23,6 +23,7 @@ from delia_ray.text import repetition
 _NEW_PARAGRAPH = re.compile(r"\n[ \t]*+\n\s*+")
 _MUST_SURVIVE = re.compile(r"\d++(?:[.,]\d++)*+|\"[^\"]++\"|`[^`]++`|\{[^{}]*+\}|<[^<>\s]++>")
 """Numbers, quoted text, code, slots and tags: what a rewording may not change."""
+_MARKED_WORD = re.compile(r"([\"'`<]?)(\w++)([\"'`>]?)")
 _NEGATION = re.compile(r"\b(?:not|never|without|avoid|no|nor|neither|cannot)\b|n't\b", re.I)
 _SHORT = 3
 """An answer of up to this many characters occurs in other words by chance."""
@@ -77,12 +78,20 @@ def put_back(text: str, settings: Reword, instruction: str, tokens: Collection[s
     word = _stand_in(settings, instruction)
     if not word or not tokens:
         return text
-    for number, token in reversed(list(enumerate(tokens))):
-        if token in instruction:
-            own = word + (str(number) if number else "")
-            pattern = rf"(?<!\w)[\"'`<]?{re.escape(own)}[\"'`>]?(?!\w)"
-            text = re.sub(pattern, token.replace("\\", r"\\"), text, flags=re.I)
-    return text.strip()
+    own = {
+        (word + (str(number) if number else "")).lower(): token
+        for number, token in enumerate(tokens)
+        if token in instruction
+    }
+
+    def token(found: re.Match[str]) -> str:
+        before, said, after = found.groups()
+        if said.lower() not in own:
+            return found.group()
+        bare = own[said.lower()]
+        return bare if before and after else before + bare + after
+
+    return _MARKED_WORD.sub(token, text).strip()
 
 
 def _asked(template: str, instruction: str, register: str) -> str:

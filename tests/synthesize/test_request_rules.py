@@ -91,6 +91,7 @@ def test_the_token_is_put_back_where_its_stand_in_is() -> None:
     ]
     for said in ('Use "Zeta" here.', "Use zeta here.", "Use <Zeta> here.", "Use `ZETA` here."):
         assert put_back(said, CHECKED, ORIGINAL, ["<fmt>"]) == "Use <fmt> here."
+    assert put_back("In Zeta's way.", CHECKED, ORIGINAL, ["<fmt>"]) == "In <fmt>'s way."
     assert put_back("Use Zetas here.", CHECKED, ORIGINAL, ["<fmt>"]) == "Use Zetas here."
     two = "First <a>, then <b>."
     shown = reword(CHECKED, two, "", ["<a>", "<b>"])[-1]["content"]
