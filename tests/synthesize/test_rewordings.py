@@ -153,3 +153,44 @@ def test_a_row_that_stands_there_twice_is_dealt_once() -> None:
     assert keys[0] == keys[1]
     kept, _, _ = work.judge(_completions(keys[:1], texts[:1]))
     assert len(kept) == 1
+
+
+REAL: dict[str, Any] = {"examples": [], "stand_in": "Zeta", "placement": ["after"]}
+
+
+def test_the_best_candidates_are_taken_and_the_token_is_put_back() -> None:
+    row = _row("a\n\nCheck the invoice for wrong totals. Follow the <sep> format.")
+    work = _work([row], 1, candidates=3, **REAL)
+    assert len({r.key for r in work.requests()}) == 3
+    texts = [
+        "See if the invoice has totals, in the Zeta format.",
+        "Yes, the invoice has wrong totals. Zeta",
+        "Find wrong totals in the invoice, in the Zeta format.",
+    ]
+    kept, aside, counts = work.judge(_completions([r.key for r in work.requests()], texts))
+    found = [r["prompt"][-1]["content"] for r in kept.to_pylist()]
+    assert found == ["a\n\nFind wrong totals in the invoice, in the <sep> format."]
+    assert [r["reason"] for r in aside.to_pylist()] == ["answers the request"]
+    assert (counts["asked"], counts["kept"], counts["spare"]) == (3, 1, 1)
+    assert counts["rows_by_kind"] == {"original": 0, "model": 1, "row": 0}
+
+
+def test_other_rows_of_the_same_subject_stand_in_and_are_counted() -> None:
+    rows = [
+        _row("a\n\nCheck the invoice for wrong totals. <sep>", "first answer"),
+        _row("b\n\nYou must find the invoice's wrong totals: <sep>", "second answer"),
+        _row("c\n\nTurn the page into French. <sep>", "third answer"),
+        _row("d\n\nTurn the page into German. <sep>", "fourth answer"),
+    ]
+    work = _work(rows, 1, candidates=1, **REAL)
+    keys = [r.key for r in work.requests()]
+    kept, _, counts = work.judge(_completions(keys, ["", "", "Put the page in French. Zeta", ""]))
+    found = {r["prompt"][-1]["content"]: r["kind"] for r in kept.to_pylist()}
+    assert found == {
+        "a\n\nYou must find the invoice's wrong totals: <sep>": "row",
+        "b\n\nCheck the invoice for wrong totals. <sep>": "row",
+        "c\n\nPut the page in French. <sep>": "model",
+    }
+    assert counts["rows_by_kind"] == {"original": 1, "model": 1, "row": 2}
+    alone = _work(rows, 1, candidates=1, stand_ins=False, **REAL)
+    assert alone.judge(_completions(keys, [""] * 4))[2]["rows_reworded"] == 0
