@@ -228,7 +228,7 @@ def test_the_lines_of_the_card_load_it(
 
 def test_without_a_merged_model_two_lines_make_it(tiny, tmp_path, monkeypatch) -> None:
     done = export(tiny, to=open_storage(str(tmp_path / "out")))
-    assert done.folder.names() == ["README.md", "adapter", "manifest.json"]
+    assert done.folder.names() == ["Modelfile", "README.md", "adapter", "manifest.json"]
     card = done.folder.read_bytes("README.md").decode()
     monkeypatch.chdir(done.folder.path)
     names = _say(card, 0)
@@ -319,7 +319,7 @@ def test_where_every_weight_was_trained_there_is_a_model_only(copied, monkeypatc
         export(copied)
     assert not copied.exists("exports")
     done = export(copied, merged=True)
-    assert done.folder.names() == ["README.md", "manifest.json", "merged"]
+    assert done.folder.names() == ["Modelfile", "README.md", "manifest.json", "merged"]
     assert [line.split()[0] for line in done.lines()] == ["merged", "card", "serve", "try"]
     text = done.folder.read_bytes("README.md").decode()
     assert ModelCard(text).data.library_name == "transformers"
@@ -375,11 +375,11 @@ def test_exporting_again_replaces_it(tiny, tmp_path, kind: str) -> None:
     first = export(tiny, to=open_storage(url), merged=True)
     manifest = first.folder.manifest() or {}
     assert (manifest["stage"], manifest["arm"]) == ("export", "delia")
-    assert set(manifest["files"]) == {"README.md", "adapter", "merged"}
+    assert set(manifest["files"]) == {"Modelfile", "README.md", "adapter", "merged"}
     assert set(manifest["stages"]) == {"ingest", "synthesize", "mix", "finetune", "evaluate"}
     first.folder.write_text("adapter/old.txt", "of before")
     again = export(tiny, to=open_storage(url))
-    assert again.folder.names() == ["README.md", "adapter", "manifest.json"]
+    assert again.folder.names() == ["Modelfile", "README.md", "adapter", "manifest.json"]
     assert not again.folder.exists("adapter/old.txt")
 
 

@@ -18,6 +18,8 @@ from delia_ray.errors import UserError
 from delia_ray.export import hub
 from delia_ray.export.card import Base, Story, render
 from delia_ray.export.layout import CARD, OWN, UNFINISHED, check_target
+from delia_ray.export.modelfile import MODELFILE, modelfile
+from delia_ray.models import load_tokenizer
 from delia_ray.pipeline import finished, versions
 from delia_ray.redaction import redact
 from delia_ray.stored import reading
@@ -43,7 +45,12 @@ class Exported:
         """Where things are and what to do with them, for the terminal."""
         shown = [
             (what, f"{self.folder}/{name}")
-            for what, name in (("adapter", "adapter"), ("merged", "merged"), ("card", CARD))
+            for what, name in (
+                ("adapter", "adapter"),
+                ("merged", "merged"),
+                ("card", CARD),
+                ("ollama", MODELFILE),
+            )
             if self.folder.exists(name)
         ]
         if self.url:
@@ -93,6 +100,11 @@ def export(
         with reading(f"{run}"):
             base = _base(config, adapter, trained.read_json("merged/config.json"))
             card = redact(render(story, base, merged, repo))
+            with _local(trained, "merged") as plain:
+                tokens = config.downstream.special_tokens
+                ollama = modelfile(
+                    load_tokenizer(str(plain)), str(plain), merged, redact(config.model), tokens
+                )
         _begin(target)
         if base.adapter:
             target.upload(adapter, "adapter")
@@ -100,6 +112,7 @@ def export(
             with _local(trained, "merged") as plain:
                 target.upload(plain, "merged")
         target.write_text(CARD, card)
+        target.write_text(MODELFILE, ollama)
         _end(target, story)
     url = ""
     if repo:

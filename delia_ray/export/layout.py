@@ -6,7 +6,7 @@ from delia_ray.errors import UserError
 UNFINISHED = "unfinished.json"
 """Stands in a folder while an export is written to it, and after one that was killed."""
 CARD = "README.md"
-OWN = (MANIFEST, CARD, "adapter", "merged")
+OWN = (MANIFEST, CARD, "Modelfile", "adapter", "merged")
 """What an export consists of; ``MANIFEST`` is its done marker."""
 
 

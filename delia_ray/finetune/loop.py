@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from delia_ray.artifacts import Folder
 from delia_ray.finetune.attention import FLAT, attention
 from delia_ray.finetune.batches import Steps
 from delia_ray.finetune.checkpoints import Checkpoints
@@ -19,7 +20,7 @@ from delia_ray.finetune.layout import find_layout
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.profiling import Profiler
-from delia_ray.finetune.progress import PROGRESS
+from delia_ray.finetune.progress import PROGRESS, READY
 from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
 from delia_ray.finetune.schedule import rate
 from delia_ray.finetune.state import collect, restore_optimizer, restore_values
@@ -120,7 +121,7 @@ class Training:
             for token, text in tokens.items()
         }
         self.watch = Watch(self.steps, described, self.settings.watch.rows)
-        self.at, self.told = self.start, 0.0
+        self.at, self.told, self.tokens = self.start, 0.0, 0.0
         self.trackers: list[Tracker] = []
         self.profiler = Profiler(self.settings.profile, None)
         if self.rank == 0:
@@ -139,6 +140,8 @@ class Training:
 
     def advance(self, until: int) -> None:
         """Make the steps before step ``until``."""
+        if self.rank == 0:
+            self._place().write_json(READY, {"arm": self.arm})
         for step in range(self.at, min(until, len(self.steps))):
             self._seed(step)
             self.profiler.before(step - self.start)
@@ -146,6 +149,7 @@ class Training:
             self.profiler.after(step - self.start)
             point |= self._look(step)
             self.curve.append(point)
+            self.tokens += point["tokens"]
             for tracker in self.trackers:
                 tracker.log(point)
             if self.rank == 0 and time.monotonic() - self.told > _SECONDS_BETWEEN_PROGRESS:
@@ -166,9 +170,15 @@ class Training:
 
     def _tell(self, point: Point) -> None:
         self.told = time.monotonic()
-        shown = {"arm": self.arm, "steps": len(self.steps), **point}
+        shown = {
+            "arm": self.arm, "steps": len(self.steps), "tokens_so_far": self.tokens, **point
+        }  # fmt: skip
+        self._place().write_json(PROGRESS, shown)
+
+    def _place(self) -> Folder:
+        """Where this training says how far it is."""
         together = self.settings.side_by_side == 1
-        (self.job.out if together else self.job.out / self.arm).write_json(PROGRESS, shown)
+        return self.job.out if together else self.job.out / self.arm
 
     def _seed(self, step: int) -> None:
         """Dropout and mixup draw the same whenever the step is made."""

@@ -15,7 +15,7 @@ from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
 from delia_ray.finetune.job import Job
-from delia_ray.finetune.progress import PROGRESS, SUMMARY, told
+from delia_ray.finetune.progress import PROGRESS, READY, SUMMARY, Story, told
 from delia_ray.finetune.stop import STOP
 from delia_ray.generation_settings import read, savable
 from delia_ray.models import fingerprint, folder_digest, locate, locate_adapter
@@ -133,6 +133,7 @@ def _train(stage: StageRun) -> None:
     stage.out.remove(STOP)  # of an earlier command, as is what it told
     for folder in places:
         folder.remove(PROGRESS)
+        folder.remove(READY)
 
     def ask() -> bool:
         """For a checkpoint, if there are steps to make one of."""
@@ -238,21 +239,15 @@ def _worker(settings: dict[str, Any]) -> None:
 
 def _watch(stage: StageRun, stop: threading.Event) -> None:
     """Show what rank 0 last wrote: workers may be anywhere, the run's folder is shared."""
-    arms = list(stage.config.arms)
+    counts = (stage.inputs["mix"].manifest() or {}).get("counts", {}).get("arms", {})
+    story = Story({arm: counts.get(arm, {}).get("steps", 1) for arm in stage.config.arms})
     while not stop.wait(1.0):
         if not stage.out.exists(PROGRESS):
-            stage.progress(0, 1, "starting workers")
-            continue
-        if (point := told(stage.out)) is None:
-            continue
-        if point["arm"] not in arms:
-            continue
-        done = (arms.index(point["arm"]) + point["step"] / point["steps"]) / len(arms)
-        said = (
-            f"{point['arm']}: step {point['step']}/{point['steps']}, loss {point['loss']:.3f}, "
-            f"{point['tokens'] / point['seconds']:,.0f} tok/s"
-        )
-        stage.progress(done, 1, said)
+            begun = story.beginning(stage.out.exists(GROUP), stage.out.exists(READY))
+            stage.progress(0, 1, begun)
+        elif (point := told(stage.out)) is not None and point["arm"] in story.steps:
+            done, said = story.tell(point)
+            stage.progress(done, 1, said)
 
 
 def _summarise(out: Folder) -> dict[str, Any]:
