@@ -100,7 +100,8 @@ class Finetune(Settings):
     """Optimizer steps of every arm; None gives the DELIA arm one epoch, and every other
     arm as many steps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto`` is bf16 on a GPU and fp32 on a CPU."""
+    """``auto`` is bf16 on a GPU and on processors that multiply it (AMX, AVX512-BF16), else
+    fp32. What is trained and its optimizer's state are held in fp32 either way."""
     attention: Literal["auto", "varlen", "sdpa", "flash_attention_2", "flex_attention", "eager"] = (
         "auto"
     )

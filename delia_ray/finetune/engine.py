@@ -6,6 +6,9 @@ import torch
 
 from delia_ray.config import Finetune
 
+_BUCKET = 5 * 10**8
+"""DeepSpeed's default, which is the most."""
+
 
 def make_engine(objective: torch.nn.Module, settings: Finetune, world: int, passes: int) -> Any:
     """The engine of this rank; all ranks meet here."""
@@ -15,19 +18,33 @@ def make_engine(objective: torch.nn.Module, settings: Finetune, world: int, pass
     # On a CPU DeepSpeed 0.19 compiles this operator at start (half a minute, and a compiler
     # on every node) for an all-reduce that only inference uses.
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
+    trained = [p for p in objective.parameters() if p.requires_grad]
     engine, *_ = deepspeed.initialize(
         model=objective,
-        model_parameters=[p for p in objective.parameters() if p.requires_grad],
-        config=deepspeed_config(settings, world, passes),
+        model_parameters=trained,
+        config=deepspeed_config(settings, world, passes, sum(p.numel() for p in trained)),
     )
     if settings.compile:
         engine.compile()
     return engine
 
 
-def deepspeed_config(settings: Finetune, world: int, passes: int) -> dict[str, Any]:
-    """DeepSpeed's JSON; batch sizes are its way of saying how many passes make a step."""
-    zero: dict[str, Any] = {"stage": settings.zero, "overlap_comm": False}
+def deepspeed_config(
+    settings: Finetune, world: int, passes: int, trained: int = _BUCKET
+) -> dict[str, Any]:
+    """DeepSpeed's JSON; batch sizes are its way of saying how many passes make a step.
+
+    Args:
+        trained: numbers that are trained. DeepSpeed's buffers hold 5e8 by default, a gigabyte
+            in bf16, where an adapter has some 1e6.
+    """
+    bucket = max(1, min(_BUCKET, trained))
+    zero: dict[str, Any] = {
+        "stage": settings.zero,
+        "overlap_comm": False,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+    }
     if settings.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu"}
     if settings.offload == "all":
@@ -63,5 +80,13 @@ def _merged(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
 def dtype(precision: str) -> torch.dtype:
     """The precision of the weights for ``finetune.precision``."""
     if precision == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        fast = torch.cuda.is_available() or multiplies_bf16()
+        return torch.bfloat16 if fast else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor has instructions for products of bf16 (AMX or AVX512-BF16);
+    without them a product in bf16 is slower than in fp32."""
+    can = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.12
+    return bool(can.get("amx_bf16") or can.get("avx512_bf16"))

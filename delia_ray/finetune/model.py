@@ -21,6 +21,7 @@ from delia_ray.causal_models import decoder_of, load_causal
 from delia_ray.config import Finetune
 from delia_ray.errors import UserError
 from delia_ray.finetune.attention import attention
+from delia_ray.finetune.dropout import quicken
 from delia_ray.finetune.lora_layers import find_layers
 from delia_ray.models import load_tokenizer, locate_adapter
 from delia_ray.token_rows import grow, sides, token_ids
@@ -85,7 +86,12 @@ def attach(
         target_modules=find_layers(model, lora.target_modules),
         trainable_token_indices=indices,
     )
-    return get_peft_model(model, config)
+    return _quick(get_peft_model(model, config))
+
+
+def _quick(tuned: Any) -> Any:
+    quicken(tuned)
+    return tuned
 
 
 def _all_of_the_text_model(model: Any) -> Any:
@@ -130,7 +136,7 @@ def _go_on(model: Any, adapter: str, indices: dict[str, list[int]] | None) -> An
             f"finetune.adapter={adapter} does not fit the model ({wrong}); is `model` the one that "
             "it was trained on?"
         )
-    return tuned
+    return _quick(tuned)
 
 
 def _within(rows: dict[str, list[int]], declared: dict[str, list[int]]) -> bool:

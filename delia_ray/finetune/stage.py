@@ -32,7 +32,7 @@ GROUP = "group.json"
 NOT_IN_THE_RESULT = {
     "workers", "min_workers", "cpus_per_worker", "gpus_per_worker", "zero", "offload",
     "max_failures", "checkpoint_every", "keep_checkpoints", "watch", "profile",
-    "trackers", "side_by_side", "grace",
+    "trackers", "side_by_side", "grace", "micro_batch_size", "gradient_checkpointing",
 }  # fmt: skip
 """Settings that may change when an interrupted run goes on: a step means the same on any
 number of workers and under any ZeRO stage, and sums differ by rounding only."""
@@ -85,7 +85,7 @@ def run(stage: StageRun) -> Outcome:
     return Outcome(counts, f"{said}; {own.workers} workers, ZeRO-{own.zero}{apart}")
 
 
-STAGE = Stage("finetune", version=3, needs={"mix": ()}, settings=settings, run=run)
+STAGE = Stage("finetune", version=4, needs={"mix": ()}, settings=settings, run=run)
 
 
 def _how(stage: StageRun, arms: list[str]) -> dict[str, Any]:

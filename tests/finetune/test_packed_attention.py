@@ -13,7 +13,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from delia_ray.finetune.attention import FLAT
+from delia_ray.finetune.attention import FLAT, varlen
 
 SIZES = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
@@ -93,3 +93,16 @@ def test_without_new_positions_documents_would_leak() -> None:
         leaking = model(input_ids=whole, use_cache=False).logits[0, 5:]
         alone = model(input_ids=two[None], use_cache=False).logits[0]
     assert (leaking - alone).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("lengths", [(3, 50, 7), (600, 5)])
+def test_bf16_on_a_cpu_is_near_fp32_and_stays_bf16(lengths: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    total = sum(lengths)
+    borders = torch.tensor([0, *lengths]).cumsum(0).int()
+    query, key, value = (torch.randn(1, heads, total, 8) for heads in (4, 2, 2))
+    exact, _ = varlen(torch.nn.Identity(), query, key, value, None, cu_seq_lens_q=borders)
+    halves = [x.bfloat16() for x in (query, key, value)]
+    found, _ = varlen(torch.nn.Identity(), *halves, None, cu_seq_lens_q=borders)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - exact).abs().max() < 0.05
