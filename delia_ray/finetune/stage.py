@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
 from delia_ray.finetune import trackers
+from delia_ray.finetune.deaths import memory_death
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import PROGRESS, READY, SUMMARY, Story, told
 from delia_ray.finetune.stop import STOP
@@ -143,12 +145,20 @@ def _train(stage: StageRun) -> None:
         return True
 
     with stopping.gently(ask, own.grace):
-        if own.side_by_side > 1:
-            from delia_ray.finetune.alone import train_apart
+        try:
+            if own.side_by_side > 1:
+                from delia_ray.finetune.alone import train_apart
 
-            train_apart(stage, gpus, arms, _layout(stage.config))
-        else:
-            _train_together(stage, gpus)
+                train_apart(stage, gpus, arms, _layout(stage.config))
+            else:
+                _train_together(stage, gpus)
+        except UserError:
+            raise
+        except Exception as error:  # of Ray, Ray Train, or our own
+            if (known := memory_death(error, own, stage.out)) is not None:
+                traceback.print_exc()
+                raise known from error
+            raise
 
 
 def _train_together(stage: StageRun, gpus: float) -> None:
