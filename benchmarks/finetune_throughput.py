@@ -8,7 +8,8 @@ or for the GPU; TRL computes with as many threads. Each side runs in a process o
 turn, several times; the first steps are not counted. TRL needs an environment of its own:
 
     python -m venv trl && trl/bin/pip install torch trl peft datasets
-    python benchmarks/finetune_throughput.py --trl trl/bin/python
+    python benchmarks/finetune_throughput.py --trl trl/bin/python \
+        --downstream ROWS --corpus ROWS
 
 On a CPU, one worker alone follows, for the strong scaling. A few more steps of ours are watched
 by torch.profiler, for the share of time in which a collective operation is under way; that holds
@@ -32,7 +33,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mix_and_pack import DATA, prepare
+from mix_and_pack import prepare
 
 OTHER = Path(__file__).parent / "trl_finetune.py"
 BATCH, MICRO, RATIO = 64, 16, 67
@@ -52,6 +53,8 @@ def main() -> None:
     if arguments.side:
         print(json.dumps(_ours(arguments)))
         return
+    if not (arguments.downstream and arguments.corpus):
+        sys.exit("--downstream and --corpus: name a file of rows each; see mix_and_pack.py")
     work = Path(tempfile.mkdtemp(prefix="finetune-throughput-"))
     try:
         prepare(arguments, work)
@@ -82,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trl", default=sys.executable, help="python of the environment with TRL")
-    parser.add_argument("--downstream", default=f"{DATA}/delia/train_dataset.jsonl")
-    parser.add_argument("--corpus", default=f"{DATA}/alpaca/alpaca_data.json.gz")
+    parser.add_argument("--downstream", help="file of rows with answers")
+    parser.add_argument("--corpus", help="file of diverse rows with answers")
     parser.add_argument("--model", default="miniature", help="folder; its tokenizer with --shape")
     parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape instead")
     parser.add_argument("--max-length", type=int, default=2048)
@@ -211,11 +214,20 @@ def _run_trl(
         "--model", str((work / "model").resolve()), "--steps", str(arguments.steps),
         "--warmup-steps", str(arguments.warmup_steps), "--batch-size", str(batch),
         "--accumulate", str(accumulate), "--max-length", str(arguments.max_length),
-        "--precision", "bf16" if arguments.gpu else "fp32", "--threads", str(arguments.cores),
+        "--precision", _precision(), "--threads", str(arguments.cores),
         # Its packs come longest rows first, so packs are drawn at random.
         "--order", "random" if mode == "packed" else "sequential",
     ]  # fmt: skip
     return _last_line(command)
+
+
+def _precision() -> str:
+    """What ``finetune.precision: auto`` is here."""
+    import torch
+
+    from delia_ray.finetune.engine import dtype
+
+    return "bf16" if dtype("auto") == torch.bfloat16 else "fp32"
 
 
 def _last_line(command: list[str]) -> dict[str, Any]:
