@@ -102,12 +102,12 @@ def _place() -> str:
 
 def limit_gib() -> float:
     """Memory that processes here may hold together."""
-    return (_limit() or psutil.virtual_memory().total) / 2**30
+    return float(_limit() or psutil.virtual_memory().total) / 2**30
 
 
 def free_gib() -> float:
     """Memory that is left here."""
-    free, limit = psutil.virtual_memory().available, _limit()
+    free, limit = int(psutil.virtual_memory().available), _limit()
     used = _number("memory.current", "memory/memory.usage_in_bytes") if limit else None
     return (free if limit is None or used is None else min(free, max(0, limit - used))) / 2**30
 

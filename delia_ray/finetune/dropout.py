@@ -29,7 +29,8 @@ class Dropout(torch.nn.Module):
             return values
         if values.device.type != "cpu":
             return torch.nn.functional.dropout(values, self.p)
-        found: torch.Tensor = _Masked.apply(values, _kept(values, self.p), 1 / (1 - self.p))
+        kept, scale = _kept(values, self.p), 1 / (1 - self.p)
+        found: torch.Tensor = _Masked.apply(values, kept, scale)  # type: ignore[no-untyped-call]
         return found
 
     def extra_repr(self) -> str:
@@ -43,7 +44,9 @@ def _kept(values: torch.Tensor, p: float) -> torch.Tensor:
     words = torch.empty(-(-values.numel() // per_word), dtype=torch.int64)
     words.random_(-(2**63), None)  # all 64 bits
     drawn = words.view(torch.int16)[: values.numel()]
-    return (drawn >= round(p * 2**_BITS) - 2 ** (_BITS - 1)).view(values.shape)
+    least = round(p * 2**_BITS) - 2 ** (_BITS - 1)
+    kept: torch.Tensor = drawn >= least
+    return kept.view(values.shape)
 
 
 class _Masked(torch.autograd.Function):
@@ -69,7 +72,9 @@ def quicken(model: torch.nn.Module) -> int:
     places = 0
     for module in model.modules():
         own = getattr(module, "lora_dropout", None)
-        for name, part in own.items() if isinstance(own, torch.nn.ModuleDict) else ():
+        if not isinstance(own, torch.nn.ModuleDict):
+            continue
+        for name, part in own.items():
             if type(part) is torch.nn.Dropout:
                 own[name] = Dropout(part.p)
                 places += 1

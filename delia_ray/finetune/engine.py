@@ -1,5 +1,6 @@
 """DeepSpeed's engine around the objective, and its configuration."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -88,5 +89,5 @@ def dtype(precision: str) -> torch.dtype:
 def multiplies_bf16() -> bool:
     """Whether this processor has instructions for products of bf16 (AMX or AVX512-BF16);
     without them a product in bf16 is slower than in fp32."""
-    can = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.12
+    can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.12
     return bool(can.get("amx_bf16") or can.get("avx512_bf16"))
