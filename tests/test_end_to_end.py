@@ -29,6 +29,8 @@ synthesize:
 mix: {ratio: 8, max_length: 512}
 finetune: {steps: 24, batch_size: 8, micro_batch_size: 4, lr: 1e-3, checkpoint_every: 6}
 evaluate:
+  engine: {type: transformers}
+  max_tokens: 64
   suites:
     - {name: seen, path: sep_seen, format: miniature, rows: 16}
     - {name: plain, path: plain, format: miniature, rows: 16}
