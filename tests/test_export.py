@@ -320,7 +320,13 @@ def test_where_every_weight_was_trained_there_is_a_model_only(copied, monkeypatc
     assert not copied.exists("exports")
     done = export(copied, merged=True)
     assert done.folder.names() == ["Modelfile", "README.md", "manifest.json", "merged"]
-    assert [line.split()[0] for line in done.lines()] == ["merged", "card", "serve", "try"]
+    assert [line.split()[0] for line in done.lines()] == [
+        "merged",
+        "card",
+        "ollama",
+        "serve",
+        "try",
+    ]
     text = done.folder.read_bytes("README.md").decode()
     assert ModelCard(text).data.library_name == "transformers"
     assert "every weight was trained" in text
