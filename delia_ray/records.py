@@ -22,6 +22,11 @@ class Message(TypedDict):
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
+def _complete(*columns: tuple[str, pa.DataType]) -> pa.Schema:
+    """A schema of columns that are never null."""
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns])
+
+
 def _field(name: str, kind: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable, metadata={"meaning": meaning})
 
@@ -208,19 +213,17 @@ METRIC_POINT = pa.schema(
 )
 """finetune -> one row per optimizer step."""
 
-COMPLETION = pa.schema(
-    [
-        ("key", pa.string()), ("text", pa.string()), ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()),
-        ("seconds", pa.float64()), ("error", pa.string()),
-    ]
+COMPLETION = _complete(
+    ("key", pa.string()), ("text", pa.string()), ("finish_reason", pa.string()),
+    ("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64()),
+    ("seconds", pa.float64()), ("error", pa.string()),
 )  # fmt: skip
 """What an engine answered; in the cache of syntheses and in parts of an evaluation."""
 
-TIMELINE = pa.schema([("seconds", pa.float64()), ("rows", pa.int64()), ("tokens", pa.int64())])
+TIMELINE = _complete(("seconds", pa.float64()), ("rows", pa.int64()), ("tokens", pa.int64()))
 """synthesize -> what had been generated when, since the first engine was ready."""
 
-SCORED = pa.schema([("loss", pa.float32()), ("vector", pa.list_(pa.float32()))])
+SCORED = _complete(("loss", pa.float32()), ("vector", pa.list_(pa.float32())))
 """mix -> what the base model makes of each sequence: mean loss and a vector of its prompt."""
 
 TABLES: dict[str, pa.Schema] = {

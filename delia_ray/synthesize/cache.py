@@ -113,13 +113,15 @@ def _scan(
 
 def _read(folder: Folder, wanted: pa.Array | None, columns: list[str], name: str) -> pa.Table:
     """The rows of one file whose keys are ``wanted``, or all; no more of it in memory."""
+    schema = COMPLETION.empty_table().select(columns).schema
     with folder.table(name, COMPLETION) as table:
-        found = []
+        found = [schema.empty_table()]
         for batch in table.batches(columns):
             own = batch if wanted is None else batch.filter(pc.is_in(batch["key"], wanted))
             if len(own):
-                found.append(own)
-        return pa.Table.from_batches(found, COMPLETION.empty_table().select(columns).schema)
+                # A file does not say of a column that it is never null; that was looked at.
+                found.append(pa.Table.from_batches([own]).cast(schema))
+        return pa.concat_tables(found)
 
 
 def once(table: pa.Table) -> pa.Table:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from delia_ray.artifacts import open_storage
+from delia_ray.errors import DeliaError
 from delia_ray.synthesize import cache as module
 from delia_ray.synthesize.cache import COMPLETION, Cache, once
 
@@ -100,3 +101,16 @@ def test_reading_goes_on_while_another_run_packs(
 
     monkeypatch.setattr(module, "_files", pack_after_listing)
     assert set(_found(cache, *"abc")) == set("abc")
+
+
+@pytest.mark.parametrize("column", COMPLETION.names)
+def test_a_damaged_file_with_nulls_is_refused(cache: Cache, column: str) -> None:
+    cache.write(_batch("a", "b"))
+    (name,) = cache.folder.names()
+    at = COMPLETION.names.index(column)
+    table = _batch("a", "b")
+    cache.folder.write_table(
+        name, table.set_column(at, column, pa.array([None, None], COMPLETION.field(at).type))
+    )
+    with pytest.raises(DeliaError, match=f"the column '{column}' has nulls"):
+        cache.read(["a"])
