@@ -48,7 +48,7 @@ def test_it_trains_on_every_row_and_says_that_nothing_was_held_out(
     counts = {s: run.folder(s).manifest()["counts"] for s in ("ingest", "mix", "evaluate")}
     assert counts["mix"]["arms"]["delia"]["rows"]["downstream"] == 72, "each of 70, and two again"
     assert counts["evaluate"]["suites"] == {}
-    assert counts["evaluate"]["engine_starts"] == {}, "no model is loaded"
+    assert not any(counts["evaluate"]["engine_starts"].values()), "no model is loaded"
     adapter = run.folder("finetune").rooted() / "delia" / "adapter"
     assert adapter.read_json("adapter_config.json")["trainable_token_indices"] is None
     page = (tmp_path / "runs" / "mine" / "report.html").read_text()

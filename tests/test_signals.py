@@ -34,7 +34,7 @@ arms: [common]
 finetune:
   {workers: 1, method: full, zero: 1, steps: 100000, batch_size: 8, micro_batch_size: 8,
    checkpoint_every: 90000, lr: 1e-3, watch: {every: 0}, trackers: []}
-evaluate: {engine: {type: transformers}, suites: [{name: held, path: task.jsonl}], summary: []}
+evaluate: {engine: {type: transformers}, max_tokens: 64, suites: [{name: held, path: task.jsonl}]}
 cluster: {num_cpus: 2}
 """
 

@@ -26,7 +26,15 @@ CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can
 )
 def test_one_paragraph_names_process_memory_and_settings(tmp_path, error: Exception) -> None:
     out = open_storage(str(tmp_path))
-    told = {"arm": "delia", "step": 3, "steps": 6, "loss": 1.0, "tokens": 9, "seconds": 1.0}
+    told = {
+        "arm": "delia",
+        "step": 3,
+        "steps": 6,
+        "loss": 1.0,
+        "tokens": 9,
+        "seconds": 1.0,
+        "tokens_so_far": 27,
+    }
     out.write_json(PROGRESS, told | {"memory_gib": 2.5})
     found = deaths.memory_death(error, Finetune(micro_batch_size=8, workers=2), out)
     assert type(found) is DeliaError

@@ -59,7 +59,7 @@ def check(model: Path, tmp_path: Path) -> Callable[..., list[str]]:
         folder.write_table("suite-held.parquet", conform(suite or rows, EXAMPLE))
         base: dict[str, Any] = {
             "model": str(model), "downstream": {"special_tokens": {}},
-            "evaluate": {"suites": [{"name": "held", "path": "x"}], "summary": []},
+            "evaluate": {"suites": [{"name": "held", "path": "x"}], "max_tokens": 64},
             "mix": {"max_length": 64},
         }  # fmt: skip
         check_rows(RunConfig.model_validate(base | more), folder, notes.append)
