@@ -138,7 +138,14 @@ class Folder:
             )
 
     def exists(self, name: str = "") -> bool:
-        return bool(self.fs.exists(self.file(name) if name else self.path))
+        """
+        Raises:
+            DeliaError: a finished stage left the file ``name``, and it is gone.
+        """
+        found = bool(self.fs.exists(self.file(name) if name else self.path))
+        if not found and self.digests is not None and f"{self.inside}{name}" in self.digests:
+            raise Damaged(f"{self}/{name}", "the stage left it, and it is gone")
+        return found
 
     def names(self) -> list[str]:
         """Names of files and folders directly inside; empty where there is no folder."""

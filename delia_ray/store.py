@@ -9,6 +9,7 @@ by arithmetic.
 
 import bisect
 import itertools
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -160,6 +161,8 @@ def _fault(index: Any) -> str:
     rows, batch = index["rows"], index["batch"]
     if not isinstance(rows, list) or any(type(n) is not int or n < 0 for n in rows):
         return f"rows={str(rows)[:50]}"
+    if sum(rows) > sys.maxsize:
+        return f"rows={str(rows)[:50]}, more than any store holds"
     if type(batch) is not int or not 1 <= batch <= 2**20:
         return f"batch={str(batch)[:50]}"
     return "" if isinstance(index["facts"], dict) else "facts are no mapping"

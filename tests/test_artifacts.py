@@ -1,12 +1,14 @@
 """Folders on any filesystem, and what counts as finished."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from delia_ray.artifacts import Folder, open_storage
+from delia_ray.errors import DeliaError
 from delia_ray.records import ANSWER, conform, content_id, uniform
 
 TABLE = pa.table({"a": [1, 2, 3], "b": ["x", None, "z"]})
@@ -131,3 +133,15 @@ def test_content_ids_and_uniform_numbers() -> None:
     values = [uniform(0, i) for i in range(2000)]
     assert all(0 < v < 1 for v in values)
     assert abs(sum(values) / 2000 - 0.5) < 0.02
+
+
+def test_what_a_finished_stage_left_is_not_simply_absent(tmp_path: Path) -> None:
+    folder = open_storage(str(tmp_path))
+    folder.write_text("a.parquet", "b")
+    folder.publish({"stage": "mix", "version": 1, "fingerprint": "0" * 16})
+    (tmp_path / "a.parquet").unlink()
+    assert not folder.exists("a.parquet"), "nobody said that it was to be there"
+    done = replace(folder, digests=folder.read_json("manifest.json")["digests"])
+    assert not done.exists("other.parquet")
+    with pytest.raises(DeliaError, match="the stage left it, and it is gone"):
+        done.exists("a.parquet")

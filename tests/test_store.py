@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from delia_ray.artifacts import Folder, open_storage
+from delia_ray.errors import DeliaError
 from delia_ray.store import BATCH, Store, lists, write_file, write_index
 
 SIZES = [BATCH + 7, 0, 3, 2 * BATCH]
@@ -52,3 +53,11 @@ def test_there_is_no_row_beyond_the_last(tmp_path: Path) -> None:
 def test_an_unfinished_store_is_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Store(open_storage(str(tmp_path)), "s")
+
+
+def test_an_index_of_more_rows_than_there_can_be_is_refused(tmp_path: Path) -> None:
+    _fill(folder := open_storage(str(tmp_path)))
+    index = folder.read_json("s.json")
+    folder.write_json("s.json", index | {"rows": [*index["rows"], 2**63]})
+    with pytest.raises(DeliaError, match="more than any store holds"):
+        Store(folder, "s")

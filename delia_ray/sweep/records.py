@@ -123,6 +123,8 @@ def _point(value: Any) -> Point:
 def _check_facts(facts: dict[str, Any], steps: Any) -> None:
     if type(steps) is not int:
         raise ValueError(f"steps={str(steps)[:50]}")
+    if missing := {"finetune", "evaluate"} - facts["stages"].keys():
+        raise ValueError(f"stages names no {', '.join(sorted(missing))}")
     for stage, mark in facts["stages"].items():
         if not is_fingerprint(mark):
             raise ValueError(f"stages[{stage[:50]!r}]={str(mark)[:50]!r}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig, Sweep
-from delia_ray.errors import UserError
+from delia_ray.errors import DeliaError, UserError
 from delia_ray.sweep import objectives, records
 from delia_ray.sweep.confirm import confirmed, suites_that_count
 from delia_ray.sweep.pareto import dominates, front
@@ -121,8 +121,18 @@ def rung(folder: Folder, step: int, value: float) -> None:
 
 def finish(folder: Folder) -> None:
     facts = {"point": asdict(point(200, 0.9, 0.9)), "steps": 200, "seconds": {"training": 1.0}}
-    facts["stages"] = {}
+    facts["stages"] = {"finetune": "0" * 16, "evaluate": "1" * 16}
     folder.write_json(records.DONE, facts)
+
+
+@pytest.mark.parametrize("missing", ["finetune", "evaluate"])
+def test_a_finished_trial_names_its_stages(trials: Folder, missing: str) -> None:
+    finish(trials / "a")
+    facts = (trials / "a").read_json(records.DONE)
+    del facts["stages"][missing]
+    (trials / "a").write_json(records.DONE, facts)
+    with pytest.raises(DeliaError, match=f"stages names no {missing}"):
+        read(trials)
 
 
 def by_key(trials: Folder) -> dict[str, Record]:
