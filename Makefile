@@ -51,7 +51,7 @@ test: $(STAMP)  ## the whole suite
 # A sweep, and twenty runs each of synthesis and fine-tuning, with something killed in each, and a
 # hundred signals; more than an hour.
 chaos: $(STAMP)  ## kill runs for more than an hour
-	DELIA_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_killed.py
+	DELIA_CHAOS=1 $(BIN)/python -m pytest tests/sweep/test_killed.py tests/synthesize/test_chaos.py
 	$(BIN)/python benchmarks/chaos.py --runs 20 --out benchmarks/results
 	$(BIN)/python benchmarks/chaos_finetune.py --runs 20 --out benchmarks/results
 	$(BIN)/python benchmarks/signals.py --chains 10 --out benchmarks/results

@@ -1,6 +1,7 @@
 """The short form of ``make chaos``: the queue and a node are lost, the rows stay the same."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ import pytest
 
 from tests.test_cli import ENV
 
-pytestmark = pytest.mark.ray
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.skipif("DELIA_CHAOS" not in os.environ, reason="minutes long: make chaos"),
+]
 SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "chaos.py"
 
 
