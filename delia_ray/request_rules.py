@@ -105,7 +105,7 @@ def added_subject(text: str, original: str) -> float:
 
 
 def _stems(text: str) -> set[str]:
-    return set(_in_order(text))
+    return set(subject(text))
 
 
 def names_problem(text: str, original: str) -> str | None:
@@ -120,7 +120,7 @@ def same_subject(one: str, other: str) -> bool:
     """Whether two instructions name the same things in the same order, so that one person's
     wording can stand for the other's; the strictest measure here, since neither was made from
     the other."""
-    return _in_order(one) == _in_order(other) != []
+    return subject(one) == subject(other) != []
 
 
 def _names(text: str) -> set[str]:
@@ -140,6 +140,8 @@ def _lower(text: str) -> set[str]:
     return {m.lower() for m in _WORD.findall(text)}
 
 
-def _in_order(text: str) -> list[str]:
+def subject(text: str) -> list[str]:
+    """What ``text`` is about: its words (first five letters) without function words and tags, in
+    their order, each once."""
     words = (w.lower() for w in _WORD.findall(re.sub(r"<[^<>\s]++>", " ", text)))
     return list(dict.fromkeys(w[:5] for w in words if w not in _FUNCTION and len(w) > 2))

@@ -6,7 +6,7 @@ returns the reason, or None for a good text.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from delia_ray.chats.thoughts import separate
 from delia_ray.config import Reword, Rules
@@ -19,6 +19,7 @@ from delia_ray.request_rules import (
     names_problem,
 )
 from delia_ray.text import repetition
+from delia_ray.token_apart import apart, request_of
 
 _NEW_PARAGRAPH = re.compile(r"\n[ \t]*+\n\s*+")
 _MUST_SURVIVE = re.compile(r"\d++(?:[.,]\d++)*+|\"[^\"]++\"|`[^`]++`|\{[^{}]*+\}|<[^<>\s]++>")
@@ -57,24 +58,41 @@ def reword(
         tokens: special tokens; the model sees a stand-in for each.
     """
     word = _stand_in(settings, instruction)
+    alone = apart(instruction, tokens) if word else None
     chat: list[Message] = []
-    for example in settings.examples or ():
-        asked, said = (
-            text.replace("{token}", word or "Zeta") for text in (example.request, example.wording)
-        )
+    for asked, said in _examples(settings, word or "Zeta", alone is not None):
         chat += [
             {"role": "user", "content": _asked(settings.prompt, asked, register)},
             {"role": "assistant", "content": said},
         ]
-    shown = instruction
+    shown = alone.request if alone else instruction
     for number, token in enumerate(tokens if word else ()):
         shown = shown.replace(token, word + (str(number) if number else ""))
     return [*chat, {"role": "user", "content": _asked(settings.prompt, shown, register)}]
 
 
-def put_back(text: str, settings: Reword, instruction: str, tokens: Collection[str]) -> str:
+def _examples(settings: Reword, word: str, alone: bool) -> Iterator[tuple[str, str]]:
+    """(request, wording) of each; with ``alone`` without what only names the token, and none of
+    those that name it in between."""
+    for example in settings.examples or ():
+        pair = (example.request, example.wording)
+        if alone:
+            pair = (request_of(pair[0], ["{token}"]), request_of(pair[1], ["{token}"]))
+            if "{token}" in pair[0] + pair[1]:
+                continue
+        yield pair[0].replace("{token}", word), pair[1].replace("{token}", word)
+
+
+def put_back(
+    text: str, settings: Reword, instruction: str, tokens: Collection[str], frame: str = ""
+) -> str:
     """What the model said, with the special tokens where their stand-ins are; the stand-in's case,
-    and marks around it, do not count."""
+    and marks around it, do not count. Where the sentences with the tokens were not shown, they
+    follow it again.
+
+    Args:
+        frame: other sentences of that kind; empty for the instruction's own.
+    """
     word = _stand_in(settings, instruction)
     if not word or not tokens:
         return text
@@ -84,14 +102,18 @@ def put_back(text: str, settings: Reword, instruction: str, tokens: Collection[s
         if token in instruction
     }
 
-    def token(found: re.Match[str]) -> str:
-        before, said, after = found.groups()
+    def token(match: re.Match[str]) -> str:
+        before, said, after = match.groups()
         if said.lower() not in own:
-            return found.group()
+            return match.group()
         bare = own[said.lower()]
         return bare if before and after else before + bare + after
 
-    return _MARKED_WORD.sub(token, text).strip()
+    found = _MARKED_WORD.sub(token, text).strip()
+    alone = apart(instruction, tokens)
+    if not found or alone is None or any(own in found for own in tokens):
+        return found
+    return alone.joined(found, frame)
 
 
 def _asked(template: str, instruction: str, register: str) -> str:
@@ -186,14 +208,19 @@ def rewording_problem(
         return "gives the answer away"
     if len(text.split()) > 3 * len(original.split()) + 10:
         return "much longer than the original"
-    if reword.checks and (problem := _request_problem(text, original, reword)):
+    if reword.checks and (
+        problem := _request_problem(
+            request_of(text, special_tokens), request_of(original, special_tokens), reword
+        )
+    ):
         return problem
     near = max(similarity(text, other) for other in (original, *kept))
     return "not new" if near == 1 or near > reword.max_similarity else None
 
 
 def _request_problem(text: str, original: str, reword: Reword) -> str | None:
-    """Why ``text`` does not ask for what ``original`` asks."""
+    """Why ``text`` does not ask for what ``original`` asks; of both what is asked, without the
+    sentences that only name a token."""
     if problem := form_problem(text, original) or language_problem(text, original):
         return problem
     if problem := names_problem(text, original):

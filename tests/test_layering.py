@@ -22,7 +22,7 @@ LAYERS = [
         "pace",
         "request_rules",
     },
-    {"sandbox", "config", "artifacts", "generation_settings", "chats"},
+    {"token_apart", "sandbox", "config", "artifacts", "generation_settings", "chats"},
     {"recipe_files"},
     {
         "models",

@@ -99,9 +99,10 @@ class Reword(Settings):
     """Requests with their wordings, shown as earlier turns; ``[]`` for none. None takes six built
     in ones, and none for the built-in miniature, which was trained on the bare request."""
     stand_in: str | None = None
-    """A word that stands for each special token while the model rewords, and is put back after;
-    ``""`` shows the tokens themselves. None takes one that the instruction does not hold, and
-    the tokens themselves for the miniature."""
+    """A word that stands for each special token while the model rewords, and is put back after.
+    Sentences that only name a token ("Use the <sep> format.") are not shown, and those of the set
+    that say nothing of a task follow in turn. ``""`` shows the tokens themselves. None takes one
+    that the instruction does not hold, and the tokens themselves for the miniature."""
     candidates: int = Field(4, ge=1)
     """Asked for each wanted wording; the best of the good ones are taken. The miniature, where
     ``examples`` is None, is asked once."""

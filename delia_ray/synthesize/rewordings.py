@@ -14,6 +14,7 @@ from delia_ray.synthesize import prompts
 from delia_ray.synthesize.checks import placement_problem, rewording_problem
 from delia_ray.synthesize.generate import Completions
 from delia_ray.synthesize.requests import Asker
+from delia_ray.token_apart import apart, frames, is_general, request_of
 
 Row = dict[str, Any]
 MODEL, ROW = "model", "row"
@@ -30,6 +31,8 @@ class Rewordings:
         """Instruction -> the rows that ask it."""
         for at, row in enumerate(downstream):
             self.tasks.setdefault(self._split(row)[1], []).append(at)
+        self.frames = frames(self.tasks, tokens)
+        """The users' own ways to name the token, beside what is asked."""
         self.first = {row["id"]: at for at, row in reversed(list(enumerate(downstream)))}
 
     def _split(self, row: Row) -> tuple[str, str]:
@@ -94,7 +97,9 @@ class Rewordings:
         aside: list[Row] = []
         for attempt, completion in enumerate(made, 1):
             said = self.ask.said(completion["text"])
-            text = prompts.put_back(said, self.config, instruction, list(self.tokens))
+            text = prompts.put_back(
+                said, self.config, instruction, list(self.tokens), self._frame(at, attempt)
+            )
             register = self._register(at, attempt)
             others = [t for t, _ in found]
             reason = self._problem(at, text, completion["finish_reason"], instruction, others)
@@ -105,8 +110,19 @@ class Rewordings:
             else:
                 aside.append(self._row(at, attempt, text, register, reason))
         if self.config.candidates > 1:
-            found.sort(key=lambda own: -prompts.goodness(own[0], instruction))
+            asked = request_of(instruction, self.tokens)
+            found.sort(key=lambda own: -prompts.goodness(request_of(own[0], self.tokens), asked))
         return found[: self.config.per_row], aside
+
+    def _frame(self, at: int, attempt: int) -> str:
+        """A frame of the set, where one can stand for another; empty for the row's own."""
+        own = apart(self._split(self.rows[at])[1], self.tokens)
+        if own is None or not is_general(own.frame):
+            return ""
+        held = [t for t in self.tokens if t in own.frame]
+        fitting = [f for f in self.frames if [f.count(t) for t in held] == [1] * len(held)]
+        drawn = uniform(self.ask.seed, "frame", self.rows[at]["id"], attempt)
+        return fitting[int(drawn * len(fitting))] if fitting else ""
 
     def _of_others(self, instruction: str) -> list[str]:
         """What other rows of the set ask the same task in, as far as rules can tell."""

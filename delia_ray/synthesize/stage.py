@@ -373,7 +373,7 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
 
 STAGE = Stage(
     "synthesize",
-    version=5,
+    version=6,
     needs={"ingest": ("downstream.parquet", "corpus.parquet")},
     settings=settings,
     run=run,

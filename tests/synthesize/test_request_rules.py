@@ -83,16 +83,17 @@ def test_languages_are_told_apart_or_left_open() -> None:
 
 
 def test_the_token_is_put_back_where_its_stand_in_is() -> None:
-    chat = reword(CHECKED, ORIGINAL, "", ["<fmt>"])
+    within = "Check the following invoice for wrong totals in the <fmt> format."
+    chat = reword(CHECKED, within, "", ["<fmt>"])
     assert "<fmt>" not in "".join(m["content"] for m in chat)
     assert "Zeta format" in chat[-1]["content"]
     assert [m["role"] for m in chat] == ["user", "assistant"] * len(CHECKED.examples or ()) + [
         "user"
     ]
     for said in ('Use "Zeta" here.', "Use zeta here.", "Use <Zeta> here.", "Use `ZETA` here."):
-        assert put_back(said, CHECKED, ORIGINAL, ["<fmt>"]) == "Use <fmt> here."
-    assert put_back("In Zeta's way.", CHECKED, ORIGINAL, ["<fmt>"]) == "In <fmt>'s way."
-    assert put_back("Use Zetas here.", CHECKED, ORIGINAL, ["<fmt>"]) == "Use Zetas here."
+        assert put_back(said, CHECKED, within, ["<fmt>"]) == "Use <fmt> here."
+    assert put_back("In Zeta's way.", CHECKED, within, ["<fmt>"]) == "In <fmt>'s way."
+    assert put_back("Use Zetas here.", CHECKED, within, ["<fmt>"]) == "Use Zetas here."
     two = "First <a>, then <b>."
     shown = reword(CHECKED, two, "", ["<a>", "<b>"])[-1]["content"]
     assert shown.endswith("First Zeta, then Zeta1.")
