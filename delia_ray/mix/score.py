@@ -37,4 +37,4 @@ def _score(part: int, job: Job, rows: list[int]) -> pa.Table:
 def _projection(hidden: int) -> npt.NDArray[np.float32]:
     """(hidden, SIZE)"""
     random = np.random.default_rng(0).normal(size=(hidden, SIZE))
-    return (random / np.sqrt(SIZE)).astype(np.float32)
+    return np.asarray(random / np.sqrt(SIZE), np.float32)
