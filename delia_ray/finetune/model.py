@@ -23,6 +23,7 @@ from delia_ray.errors import UserError
 from delia_ray.finetune.attention import attention
 from delia_ray.finetune.dropout import quicken
 from delia_ray.finetune.lora_layers import find_layers
+from delia_ray.finetune.token_layers import lighten
 from delia_ray.models import load_tokenizer, locate_adapter
 from delia_ray.token_rows import grow, sides, token_ids
 
@@ -91,6 +92,7 @@ def attach(
 
 def _quick(tuned: Any) -> Any:
     quicken(tuned)
+    lighten(tuned)
     return tuned
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 
 from delia_ray.finetune.model import load_base
@@ -44,10 +45,18 @@ def write_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def merge(path: str, adapter: Path, special_tokens: Mapping[str, str], target: Path) -> None:
-    """Write base + adapter as one plain model to ``target``."""
-    model, tokenizer = load_base(path, special_tokens, torch.float32)
-    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    merged.to(stored_dtype(path)).save_pretrained(target)
+    """Write base + adapter as one plain model to ``target``.
+
+    Adapted layers are added up in fp32 and rounded once; all others stay as they are stored, since
+    whoever calls this may hold the model that was trained, too.
+    """
+    kept = stored_dtype(path)
+    model, tokenizer = load_base(path, special_tokens, kept)
+    tuned = PeftModel.from_pretrained(model, str(adapter))
+    for module in tuned.modules():
+        if isinstance(module, LoraLayer):
+            module.get_base_layer().float()
+    tuned.merge_and_unload().to(kept).save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 
