@@ -10,7 +10,17 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "delia_ray"
 
 LAYERS = [
-    {"errors", "names", "records", "redaction", "tables", "miniature", "text", "shared_memory"},
+    {
+        "errors",
+        "names",
+        "records",
+        "redaction",
+        "tables",
+        "miniature",
+        "text",
+        "shared_memory",
+        "machine_memory",
+    },
     {
         "stored",
         "scratch",
@@ -35,7 +45,7 @@ LAYERS = [
         "rewording",
         "metrics",
     },
-    {"engines", "token_rows", "scoring"},
+    {"engines", "token_rows"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"preflight"},
     {"pipeline", "chat", "console"},

@@ -93,9 +93,10 @@ class Finetune(Settings):
     """Of AdamW."""
     batch_size: int = Field(64, ge=1)
     """Rows in one optimizer step, over all workers."""
-    micro_batch_size: int = Field(4, ge=1)
+    micro_batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """Packs of rows (``mix.pack_length``) that a worker computes at once; the rest of its
-    share accumulates."""
+    share accumulates. ``auto`` takes as many as fit in the memory that is free for the worker.
+    May change when an interrupted run goes on."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps of every arm; None gives the DELIA arm one epoch, and every other
     arm as many steps."""

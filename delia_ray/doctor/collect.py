@@ -12,7 +12,9 @@ from typing import Any
 
 from delia_ray.artifacts import Folder, open_storage
 from delia_ray.config import RunConfig
-from delia_ray.doctor.facts import Facts, Node
+from delia_ray.doctor.facts import Facts, Node, Step
+from delia_ray.errors import UserError
+from delia_ray.machine_memory import memory
 
 PATIENCE = 300.0
 """Seconds that a node gets to answer; importing vLLM alone may take one minute."""
@@ -41,7 +43,28 @@ def collect(config: RunConfig, patience: float = PATIENCE) -> Facts:
         ),
         model_bytes=_weights(config.model),
         teacher_bytes=_weights(config.synthesize.model),
+        step=step_of(config),
     )  # fmt: skip
+
+
+def step_of(config: RunConfig) -> Step | None:
+    """What a step of the recipe takes, by the arithmetic of the training itself."""
+    if not config.arms:
+        return None
+    from delia_ray.finetune.layout import find_layout
+    from delia_ray.finetune.sizing import count
+    from delia_ray.models import locate
+
+    try:
+        layout = find_layout(locate(config.model), config.finetune.attention)
+    except UserError:  # which the checks of the recipe say
+        return None
+    if (found := count(config, layout)) is None:
+        return None
+    wanted, tokens = config.finetune.micro_batch_size, config.mix.pack_length
+    packs, tokens = 1 if wanted == "auto" else wanted, tokens or config.mix.max_length
+    needs, next_one = found.of(packs, tokens), found.of(packs + 1, tokens)
+    return Step(packs, tokens, needs, next_one - needs)
 
 
 def packages_of(config: RunConfig) -> tuple[str, ...]:
@@ -102,15 +125,13 @@ def _name(node: dict[str, Any]) -> str:
 
 def _look(probe: str, packages: tuple[str, ...], node: str) -> dict[str, Any]:
     """What a node knows of itself; the fields of ``facts.Node``."""
-    import psutil
-
     from delia_ray.pipeline import versions
 
     with ThreadPoolExecutor() as side_by_side:
         reasons = list(side_by_side.map(_cannot_import, packages))
     broken = {name: why for name, why in zip(packages, reasons, strict=True) if why}
     return {
-        "memory": _container_memory() or psutil.virtual_memory().total,
+        "memory": memory().limit,
         "disk": shutil.disk_usage(tempfile.gettempdir()).free,
         "gpu_memory": _gpu_memory(),
         "versions": versions(),
@@ -156,18 +177,6 @@ def _gpu_memory() -> int:
     done = subprocess.run(query, capture_output=True, text=True, timeout=30)
     sizes = [int(line) for line in done.stdout.split() if line.isdigit()]
     return min(sizes, default=0) * 2**20
-
-
-def _container_memory() -> int:
-    """Bytes that the control group may use, 0 where there is no limit."""
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = Path(file).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit() and int(limit) < 2**60:
-            return int(limit)
-    return 0
 
 
 # --- pieces ---------------------------------------------------------------------------

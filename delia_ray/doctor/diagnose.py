@@ -15,6 +15,9 @@ SPARE_DISK = 5 * GIB
 SHARE = 0.9
 """Of a GPU's or a node's memory that weights may take before nothing else fits."""
 
+UNSURE = 1.3
+"""How far a step may stay below what is reckoned for it."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -34,7 +37,7 @@ def diagnose(config: RunConfig, facts: Facts) -> list[Finding]:
     checks = (
         _answers(facts), _versions(facts), _imports(facts, needs), _storage(config, facts),
         _training(config, facts, needs), _engines(facts, needs), _memory(config, facts, needs),
-        _gpu_memory(facts, needs), _disk(facts),
+        _step(config, facts, needs), _gpu_memory(facts, needs), _disk(facts),
     )  # fmt: skip
     found = [finding for check in checks for finding in check]
     return sorted(found, key=lambda f: not f.fatal)
@@ -198,14 +201,8 @@ def _memory(config: RunConfig, facts: Facts, needs: Needs) -> Iterator[Finding]:
     if not needs.trains or not facts.model_bytes:
         return
     each = facts.model_bytes * (1 if needs.worker_gpus else 2)
-    labels = config.cluster.training_labels
-    for node in _working(facts):
-        if not labels.items() <= node.labels.items():
-            continue
-        by_cpu = math.floor(node.cpus / needs.worker_cpus)
-        by_gpu = math.floor(node.gpus / needs.worker_gpus) if needs.worker_gpus else by_cpu
-        here = min(by_cpu, by_gpu, needs.workers)
-        if here and here * each > SHARE * node.memory:
+    for node, here in _trainers(config, facts, needs):
+        if here * each > SHARE * node.memory:
             yield Finding(
                 "too little memory",
                 f"{node.name} has {node.memory / GIB:.0f} GiB of memory, and its {here} training "
@@ -214,6 +211,43 @@ def _memory(config: RunConfig, facts: Facts, needs: Needs) -> Iterator[Finding]:
                 "memory, or a smaller model",
             )
             return
+
+
+def _trainers(config: RunConfig, facts: Facts, needs: Needs) -> Iterator[tuple[Node, int]]:
+    """Nodes that train, and how many workers each may get."""
+    labels = config.cluster.training_labels
+    for node in _working(facts):
+        by_cpu = math.floor(node.cpus / needs.worker_cpus)
+        by_gpu = math.floor(node.gpus / needs.worker_gpus) if needs.worker_gpus else by_cpu
+        here = min(by_cpu, by_gpu, needs.workers)
+        if here and labels.items() <= node.labels.items():
+            yield node, here
+
+
+def _step(config: RunConfig, facts: Facts, needs: Needs) -> Iterator[Finding]:
+    """A step takes more than there is, on the CPU or the GPU that computes it."""
+    if not needs.trains or facts.step is None:
+        return
+    for node, here in _trainers(config, facts, needs):
+        on_gpu = bool(needs.worker_gpus and node.gpu_memory)
+        has, here = (node.gpu_memory, 1) if on_gpu else (node.memory, here)
+        if here * facts.step.bytes <= SHARE * has:
+            continue
+        kind = "GPUs" if on_gpu else "memory"
+        each = " each" if here > 1 else ""
+        own = config.finetune
+        less = [] if own.gradient_checkpointing else ["finetune.gradient_checkpointing=true"]
+        less += ["finetune.micro_batch_size=auto"] if facts.step.packs > 1 else []
+        less += ["finetune.workers=1"] if here > 1 else []
+        yield Finding(
+            "a step needs more memory",
+            f"{node.name} has {kind} of {has / GIB:.1f} GiB, and a step of its {here} training "
+            f"worker{'s' if here > 1 else ''} needs about {facts.step.bytes / GIB:.1f} GiB{each} "
+            f"(packs of up to {facts.step.tokens:,} tokens, {facts.step.packs} at once)",
+            f"set {' or '.join([*less, 'a smaller mix.pack_length'])}, or take more memory",
+            fatal=here * facts.step.bytes > UNSURE * has,
+        )
+        return
 
 
 def _gpu_memory(facts: Facts, needs: Needs) -> Iterator[Finding]:

@@ -33,6 +33,20 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What a training step takes of each worker, as far as it is known before there are rows."""
+
+    packs: int
+    """That a worker computes at once: as set, or one, the least that ``auto`` takes."""
+    tokens: int
+    """Of a pack, at most."""
+    bytes: int
+    """At the height of a pass."""
+    more: int
+    """Bytes of each further pack."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """A cluster."""
 
@@ -41,3 +55,5 @@ class Facts:
     """Bytes of the base model's weights; 0 where they are not known yet."""
     teacher_bytes: int = 0
     """Bytes of ``synthesize.model``, likewise; 0 where the base model answers itself."""
+    step: Step | None = None
+    """None where nothing is trained, or the model cannot be looked at."""

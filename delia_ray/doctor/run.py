@@ -58,6 +58,12 @@ def lines(config: RunConfig, facts: Facts, found: list[Finding]) -> list[str]:
             + (state or f"{n.memory / GIB:>5.0f} GiB memory {n.disk / GIB:>5.0f} GiB disk")
             + labels
         )
+    if (step := facts.step) is not None:
+        told.append(
+            f"a training step needs about {step.bytes / GIB:.1f} GiB of each worker with "
+            f"finetune.micro_batch_size={step.packs}, and {step.more / GIB:.1f} more for each "
+            f"further pack of up to {step.tokens:,} tokens"
+        )
     told += findings(found)
     fatal = sum(f.fatal for f in found)
     told.append(

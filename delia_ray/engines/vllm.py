@@ -24,6 +24,7 @@ from delia_ray.engines.sizes import (
     positions_of,
 )
 from delia_ray.engines.sizes import longest as longest_of
+from delia_ray.machine_memory import memory
 from delia_ray.models import end_ids, load_tokenizer, locate, prompt_ids, prompts_ids
 from delia_ray.runtime import WORKER_ENV, cpus_here, cpus_of_cluster, has_gpu, smallest_memory
 
@@ -130,7 +131,6 @@ class Vllm:
     def load(self, longest: int = 0) -> Generate:
         import os
 
-        import psutil
         import torch
 
         gpu = torch.cuda.is_available()
@@ -140,7 +140,7 @@ class Vllm:
 
         path = locate(self.model)
         tokenizer = load_tokenizer(path)
-        free = psutil.virtual_memory().available
+        free = memory().free
         llm = LLM(model=path, **self._engine_kwargs(gpu, longest, free))
 
         def generate(requests: Sequence[Request]) -> list[Completion]:

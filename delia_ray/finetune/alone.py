@@ -6,16 +6,13 @@ turn. A step is the same as in a group of one: ``loop`` does not know the differ
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from delia_ray import stopping
 from delia_ray.errors import DeliaError
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import told
 from delia_ray.stage import StageRun
-
-if TYPE_CHECKING:
-    from delia_ray.finetune.layout import Layout
 
 _POLL = 1.0
 """Seconds between two looks at the progress."""
@@ -52,7 +49,7 @@ def join_alone(backend: str) -> None:
     dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
 
 
-def train_apart(stage: StageRun, gpus: float, arms: list[str], layout: "Layout") -> None:
+def train_apart(stage: StageRun, gpus: float, arms: list[str], job: Job) -> None:
     """Train ``arms``, the longest first, ``finetune.side_by_side`` at a time.
 
     A process that dies is started again, and its arm goes on from its last checkpoint.
@@ -63,7 +60,6 @@ def train_apart(stage: StageRun, gpus: float, arms: list[str], layout: "Layout")
     import ray
 
     own = stage.config.finetune
-    job = Job(stage.config, stage.inputs["mix"], stage.out, layout)
     labels = stage.config.cluster.training_labels
     actor = ray.remote(
         num_cpus=own.cpus_per_worker, num_gpus=gpus,

@@ -84,6 +84,16 @@ class Steps:
         counted, down = self.supervised[own], self.downstream[own]
         return int(counted[down].sum()), int(counted[~down].sum())
 
+    def longest(self, most: int) -> int:
+        """Tokens of the longest pack in ``most`` steps, evenly over all of them."""
+        found = 0
+        for step in np.unique(np.linspace(0, len(self) - 1, min(most, len(self)), dtype=np.int64)):
+            own = self.steps.row(int(step))
+            with reading(f"{self.steps.folder}: step {step}"):
+                loads = np.bincount(own["pack"], weights=self.lengths[own["sequence"]])
+            found = max(found, int(loads.max(initial=1)))
+        return found
+
     def passes(self, world: int, size: int) -> int:
         """Forward passes of each rank in a step, with ``size`` packs at most in each."""
         return math.ceil(math.ceil(self.packs / world) / size)

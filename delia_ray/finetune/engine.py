@@ -11,8 +11,11 @@ _BUCKET = 5 * 10**8
 """DeepSpeed's default, which is the most."""
 
 
-def make_engine(objective: torch.nn.Module, settings: Finetune, world: int, passes: int) -> Any:
-    """The engine of this rank; all ranks meet here."""
+def make_engine(
+    objective: torch.nn.Module, settings: Finetune, world: int, passes: int, packs: int
+) -> Any:
+    """The engine of this rank, for ``passes`` of ``packs`` packs in each step; all ranks meet
+    here."""
     import deepspeed
     from deepspeed.ops.op_builder import ShareMemCommBuilder
 
@@ -23,7 +26,7 @@ def make_engine(objective: torch.nn.Module, settings: Finetune, world: int, pass
     engine, *_ = deepspeed.initialize(
         model=objective,
         model_parameters=trained,
-        config=deepspeed_config(settings, world, passes, sum(p.numel() for p in trained)),
+        config=deepspeed_config(settings, world, passes, packs, sum(p.numel() for p in trained)),
     )
     if settings.compile:
         engine.compile()
@@ -31,11 +34,13 @@ def make_engine(objective: torch.nn.Module, settings: Finetune, world: int, pass
 
 
 def deepspeed_config(
-    settings: Finetune, world: int, passes: int, trained: int = _BUCKET
+    settings: Finetune, world: int, passes: int, packs: int, trained: int = _BUCKET
 ) -> dict[str, Any]:
     """DeepSpeed's JSON; batch sizes are its way of saying how many passes make a step.
 
     Args:
+        passes: of each rank in a step.
+        packs: of each pass.
         trained: numbers that are trained. DeepSpeed's buffers hold 5e8 by default, a gigabyte
             in bf16, where an adapter has some 1e6.
     """
@@ -51,9 +56,9 @@ def deepspeed_config(
     if settings.offload == "all":
         zero["offload_param"] = {"device": "cpu"}
     ours = {
-        "train_micro_batch_size_per_gpu": settings.micro_batch_size,
+        "train_micro_batch_size_per_gpu": packs,
         "gradient_accumulation_steps": passes,
-        "train_batch_size": settings.micro_batch_size * passes * world,
+        "train_batch_size": packs * passes * world,
         "zero_optimization": zero,
         # DeepSpeed's own offloaded Adam needs a compiler on the workers; adapters are small.
         "zero_force_ds_cpu_optimizer": False,

@@ -8,6 +8,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 
 if TYPE_CHECKING:
+    from delia_ray.finetune.footprint import Footprint
     from delia_ray.finetune.layout import Layout
 
 
@@ -22,3 +23,5 @@ class Job:
     """Where the arms go."""
     layout: "Layout | None" = None
     """How documents are computed; None: looked for where the model is loaded."""
+    footprint: "Footprint | None" = None
+    """What a step takes; None: counted where it is needed."""

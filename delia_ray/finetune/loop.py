@@ -14,15 +14,18 @@ from delia_ray.finetune.attention import FLAT, attention
 from delia_ray.finetune.batches import Steps
 from delia_ray.finetune.checkpoints import Checkpoints
 from delia_ray.finetune.cost import Cost, memory_gib, peak
+from delia_ray.finetune.deaths import refused
 from delia_ray.finetune.engine import dtype, make_engine
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.layout import find_layout
+from delia_ray.finetune.micro_batch import mark_dead
 from delia_ray.finetune.model import attach, load_base
 from delia_ray.finetune.objective import Objective, run
 from delia_ray.finetune.profiling import Profiler
 from delia_ray.finetune.progress import PROGRESS, READY
 from delia_ray.finetune.result import merge, save_adapter, save_whole, stored_dtype
 from delia_ray.finetune.schedule import rate
+from delia_ray.finetune.sizing import agree
 from delia_ray.finetune.state import collect, restore_optimizer, restore_values
 from delia_ray.finetune.stop import Watched
 from delia_ray.finetune.trackers import Tracker, open_trackers
@@ -67,7 +70,12 @@ def train_arm(job: Job, arm: str, checkpoints: Checkpoints) -> bool:
     prepare(job)
     first = dist.get_rank() == 0
     with Watched(job.out) if first else contextlib.nullcontext() as stop:
-        return Training(job, arm, checkpoints, stop).run()
+        try:
+            return Training(job, arm, checkpoints, stop).run()
+        except Exception as error:
+            if refused(error):  # workers that are started again take less
+                mark_dead(job.out, [arm])
+            raise
 
 
 class Training:
@@ -85,6 +93,11 @@ class Training:
         layout = job.layout or find_layout(self.path, self.settings.attention)
         flat = layout.apart or attention(layout.kernel) in FLAT
         self.steps = Steps(job.mix, arm, flat, whole=objective == "whole_chat")
+        last = checkpoints.last(arm)
+        chosen = agree(job, arm, self.steps, layout, resumes=last is not None)
+        self.packs = chosen.micro_batch_size
+        if self.rank == 0:
+            print(f"{arm}: {chosen}", flush=True)
         tokens = config.downstream.special_tokens
         torch.manual_seed(config.order_seed)  # the adapter's first values, equal on all ranks
         model, self.tokenizer = load_base(
@@ -104,12 +117,11 @@ class Training:
             apart=layout.apart,
             in_step=self.settings.zero == 3 and self.world > 1,
         )
-        passes = self.steps.passes(self.world, self.settings.micro_batch_size)
-        last = checkpoints.last(arm)
+        passes = self.steps.passes(self.world, self.packs)
         self.start, self.curve = (last.step, last.curve) if last else (0, [])
         if last is not None:
             restore_values(self.objective, last.state)
-        self.engine = make_engine(self.objective, self.settings, self.world, passes)
+        self.engine = make_engine(self.objective, self.settings, self.world, passes, self.packs)
         if last is not None:
             restore_optimizer(self.engine, last.state, self.start, self._micros(0))
             if self.rank == 0:
@@ -186,7 +198,7 @@ class Training:
         torch.manual_seed(int(digest(own, 12), 16))
 
     def _micros(self, step: int) -> list[Any]:
-        return self.steps.micros(step, self.rank, self.world, self.settings.micro_batch_size)
+        return self.steps.micros(step, self.rank, self.world, self.packs)
 
     def _step(self, step: int) -> Point:
         """One optimizer step; its row (the same on all ranks, but for times)."""

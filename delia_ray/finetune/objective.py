@@ -16,7 +16,7 @@ from delia_ray.causal_models import decoder_of
 from delia_ray.finetune.batches import IGNORED, Micro
 from delia_ray.finetune.mixup import mixup
 
-_AT_ONCE = 2**26
+AT_ONCE = 2**26
 """Logits that are held at once; 256 MiB in fp32."""
 
 Losses = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -39,7 +39,7 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model = model
         self.mixup, self.apart, self.in_step = mixup, apart, in_step
-        self._plain: bool | None = None  # whether logits are the head's output as it is
+        self.plain: bool | None = None  # whether logits are the head's output as it is
 
     def forward(
         self,
@@ -54,8 +54,8 @@ class Objective(torch.nn.Module):
         target, owner = labels[:, 1:], downstream[:, 1:]
         counted = target != IGNORED
         states = self.states(input_ids, position_ids, borders)[:, :-1]
-        if self._plain is None:
-            self._plain = self._head_is_all(input_ids)
+        if self.plain is None:
+            self.plain = self._head_is_all(input_ids)
         states, target, owner = states[counted], target[counted], owner[counted]
         losses = self.losses(states, target)
         extra = losses.new_zeros(())
@@ -108,7 +108,7 @@ class Objective(torch.nn.Module):
 
     def losses(self, states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """(n,) cross-entropy of ``target`` (n,) after ``states`` (n, d), in fp32."""
-        rows = max(1, _AT_ONCE // self.causal().config.get_text_config().vocab_size)
+        rows = max(1, AT_ONCE // self.causal().config.get_text_config().vocab_size)
         if len(states) <= rows:
             return self._losses(states, target)
         parts = zip(torch.split(states, rows), torch.split(target, rows), strict=True)
@@ -116,7 +116,7 @@ class Objective(torch.nn.Module):
 
     def _losses(self, states: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         logits = self.causal().get_output_embeddings()(states).float()
-        if not self._plain:
+        if not self.plain:
             logits = _after_head(logits, self.causal().config.get_text_config())
         return cross_entropy(logits, target, reduction="none")
 

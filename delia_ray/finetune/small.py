@@ -19,7 +19,7 @@ WINDOW = 4
 """Tokens of a sliding window or attention chunk in a copy: shorter than the probing documents."""
 _ENOUGH = 2**23
 """Weights up to which a copy keeps its widths."""
-_WINDOWS = (
+WINDOWS = (
     "sliding_window",
     "sliding_window_size",
     "attention_window_size",
@@ -169,6 +169,6 @@ def _cut(config: Any, layers: int, kept: int, name: str = "num_hidden_layers") -
         config.num_kv_shared_layers = 0
     if getattr(config, "num_nextn_predict_layers", None):
         config.num_nextn_predict_layers = 0
-    for window in _WINDOWS:
+    for window in WINDOWS:
         if isinstance(getattr(config, window, None), int):
             setattr(config, window, min(getattr(config, window), WINDOW))

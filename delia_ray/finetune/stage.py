@@ -14,12 +14,13 @@ from delia_ray import runtime, stopping
 from delia_ray.artifacts import Folder
 from delia_ray.config import RunConfig
 from delia_ray.errors import DeliaError, UserError
-from delia_ray.finetune import trackers
+from delia_ray.finetune import micro_batch, trackers
 from delia_ray.finetune.deaths import memory_death
 from delia_ray.finetune.job import Job
 from delia_ray.finetune.progress import PROGRESS, READY, SUMMARY, Story, told
 from delia_ray.finetune.stop import STOP
 from delia_ray.generation_settings import read, savable
+from delia_ray.machine_memory import kills
 from delia_ray.models import fingerprint, folder_digest, locate, locate_adapter
 from delia_ray.stage import Outcome, Stage, StageRun
 
@@ -84,10 +85,20 @@ def run(stage: StageRun) -> Outcome:
         f"{arm} {c['steps']} steps, loss {c['loss']:.3f}" for arm, c in counts["arms"].items()
     )
     apart = "" if counts["rows"] == PACKED else "; rows computed apart"
-    return Outcome(counts, f"{said}; {own.workers} workers, ZeRO-{own.zero}{apart}")
+    told = f"{said}; {own.workers} workers, ZeRO-{own.zero}{apart}"
+    return Outcome(counts, told, notes=_chosen(stage, arms))
 
 
 STAGE = Stage("finetune", version=4, needs={"mix": ()}, settings=settings, run=run)
+
+
+def _chosen(stage: StageRun, arms: list[str]) -> list[str]:
+    """How many packs each of ``arms`` computed at once and why, those alike in one line."""
+    lines: dict[str, list[str]] = {}
+    for arm in arms:
+        if (choice := micro_batch.read(stage.out / arm)) is not None:
+            lines.setdefault(str(choice), []).append(arm)
+    return [f"{', '.join(names)}: {line}" for line, names in lines.items()]
 
 
 def _how(stage: StageRun, arms: list[str]) -> dict[str, Any]:
@@ -144,21 +155,32 @@ def _train(stage: StageRun) -> None:
         stage.out.write_json(STOP, {})
         return True
 
+    before = kills()
     with stopping.gently(ask, own.grace):
         try:
             if own.side_by_side > 1:
                 from delia_ray.finetune.alone import train_apart
 
-                train_apart(stage, gpus, arms, _layout(stage.config))
+                train_apart(stage, gpus, arms, _job(stage))
             else:
                 _train_together(stage, gpus)
         except UserError:
             raise
         except Exception as error:  # of Ray, Ray Train, or our own
-            if (known := memory_death(error, own, stage.out)) is not None:
+            chosen = {arm: micro_batch.read(stage.out / arm) for arm in arms}
+            if (known := memory_death(error, own, places, before, chosen)) is not None:
                 traceback.print_exc()
+                micro_batch.mark_dead(stage.out, arms)
                 raise known from error
             raise
+
+
+def _job(stage: StageRun) -> Job:
+    from delia_ray.finetune.sizing import count
+
+    layout = _layout(stage.config)
+    footprint = count(stage.config, layout)
+    return Job(stage.config, stage.inputs["mix"], stage.out, layout, footprint)
 
 
 def _train_together(stage: StageRun, gpus: float) -> None:
@@ -169,7 +191,7 @@ def _train_together(stage: StageRun, gpus: float) -> None:
     from delia_ray.finetune.rendezvous import FileRendezvous
 
     own = stage.config.finetune
-    job = Job(stage.config, stage.inputs["mix"], stage.out, _layout(stage.config))
+    job = _job(stage)
     resources = {"CPU": float(own.cpus_per_worker)} | ({"GPU": gpus} if gpus else {})
 
     def fit() -> None:
@@ -254,7 +276,7 @@ def _watch(stage: StageRun, stop: threading.Event) -> None:
     while not stop.wait(1.0):
         if not stage.out.exists(PROGRESS):
             begun = story.beginning(stage.out.exists(GROUP), stage.out.exists(READY))
-            stage.progress(0, 1, begun)
+            stage.progress(0, 1, "; ".join([begun, *_chosen(stage, list(stage.config.arms)[:1])]))
         elif (point := told(stage.out)) is not None and point["arm"] in story.steps:
             done, said = story.tell(point)
             stage.progress(done, 1, said)
@@ -266,7 +288,9 @@ def _summarise(out: Folder) -> dict[str, Any]:
     seconds = curve["seconds"].to_numpy()
     tokens = curve["supervised_tokens"].to_numpy()
     last = max(1, len(loss) // 20)
+    choice = micro_batch.read(out)
     return {
+        **({"micro_batch_size": choice.micro_batch_size} if choice else {}),
         "steps": len(loss),
         "loss": round(float(loss[-last:].mean()), 4),
         "seconds_per_step": round(float(np.median(seconds)), 4),

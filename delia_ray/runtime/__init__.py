@@ -14,6 +14,7 @@ from delia_ray import shared_memory, stopping
 from delia_ray.config import RunConfig
 from delia_ray.config.resources import needs_of, workers_setting
 from delia_ray.errors import UserError
+from delia_ray.machine_memory import memory
 from delia_ray.runtime import address, local
 
 WORKER_ENV = {
@@ -241,10 +242,8 @@ def cpus_of_cluster() -> tuple[float, float]:
 def smallest_memory() -> float:
     """Bytes that Ray may give away on the smallest node of the connected cluster, and no more
     than what is free here now where it has only this one; 0 without nodes."""
-    import psutil
-
     found = [node.get("memory", 0.0) for node in _nodes() if node.get("CPU", 0.0) >= 1]
-    here = [float(psutil.virtual_memory().available)] if len(found) == 1 else []
+    here = [float(memory().free)] if len(found) == 1 else []
     return min([*found, *here], default=0.0)
 
 

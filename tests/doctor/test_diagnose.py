@@ -6,7 +6,7 @@ import pytest
 
 from delia_ray.config import RunConfig, load_config
 from delia_ray.doctor.diagnose import GIB, Finding, diagnose
-from delia_ray.doctor.facts import Facts, Node
+from delia_ray.doctor.facts import Facts, Node, Step
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "vllm": "0.32.0", "delia-ray": "0.1.0"}
 NAMES = ("head", "a", "b")
@@ -98,6 +98,14 @@ PLANTED = {
         with_node("b", memory=8 * GIB),
         [], "b has 8 GiB of memory, and its 2 training workers load 4.0 GiB each", "more memory",
     ),
+    "a step needs more memory": (
+        replace(HEALTHY, step=Step(packs=4, tokens=1024, bytes=60 * GIB, more=GIB)),
+        ["finetune.gpus_per_worker=0"],
+        "a has memory of 64.0 GiB, and a step of its 2 training workers needs about 60.0 GiB each "
+        "(packs of up to 1,024 tokens, 4 at once)",
+        "set finetune.gradient_checkpointing=true or finetune.micro_batch_size=auto or "
+        "finetune.workers=1 or a smaller mix.pack_length",
+    ),
     "too little GPU memory": (
         replace(HEALTHY, teacher_bytes=60 * GIB),
         ["synthesize.model=big/teacher"], "60.0 GiB of weights on each GPU, and a has GPUs of 24",
@@ -118,6 +126,15 @@ def test_planted_problems_are_found_with_their_advice(kind: str) -> None:
     assert problem in found.problem
     assert advice in found.advice
     assert found.fatal
+
+
+def test_a_step_that_may_fit_is_a_note() -> None:
+    facts = replace(HEALTHY, step=Step(packs=1, tokens=1024, bytes=23 * GIB, more=GIB))
+    found = only(diagnose(recipe("finetune.gradient_checkpointing=true"), facts))
+    assert not found.fatal
+    assert "a has GPUs of 24.0 GiB, and a step of its 1 training worker needs" in found.problem
+    assert found.advice == "set a smaller mix.pack_length, or take more memory"
+    assert diagnose(recipe("arms={}"), facts) == []
 
 
 def test_silent_nodes_are_one_problem_and_not_several() -> None:

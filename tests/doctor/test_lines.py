@@ -1,5 +1,6 @@
 """What ``delia doctor`` prints, and what it sees of this machine."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -79,3 +80,19 @@ def test_this_machine_can_run_the_demo(ray_local: None, tmp_path: Path) -> None:
     assert facts.model_bytes > 0
     assert {f.kind for f in diagnose(config, facts)} <= {"too little disk"}
     assert not (tmp_path / ".doctor").exists()
+
+
+def test_what_a_step_needs_is_said() -> None:
+    """By the arithmetic of the training, on the model that the recipe names."""
+    step = collect.step_of(load_config([], ["model=miniature", "mix.pack_length=256"]))
+    assert step is not None
+    assert (step.packs, step.tokens) == (1, 256)
+    assert 0 < step.more < step.bytes
+    set_to_four = collect.step_of(
+        load_config([], ["model=miniature", "mix.pack_length=256", "finetune.micro_batch_size=4"])
+    )
+    assert set_to_four is not None
+    assert set_to_four.bytes == pytest.approx(step.bytes + 3 * step.more, rel=0.01)
+    told = lines(recipe(), dataclasses.replace(HEALTHY, step=step), [])
+    assert "with finetune.micro_batch_size=1, and" in told[-2]
+    assert collect.step_of(load_config([], ["model=miniature", "arms={}"])) is None

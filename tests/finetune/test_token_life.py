@@ -135,7 +135,7 @@ def _save_by_peft(base: str, folder: Path) -> None:
     settings = Finetune(zero=3, precision="fp32", deepspeed=SPREAD)
     model, tokenizer = load_base(base, TOKENS, torch.float32)
     model = attach(model, tokenizer, TOKENS, settings)
-    engine = make_engine(Objective(model), settings, dist.get_world_size(), 1)
+    engine = make_engine(Objective(model), settings, dist.get_world_size(), 1, 2)
     if dist.get_rank() == 0:
         engine.module.model.save_pretrained(folder, save_embedding_layers=False)
     dist.barrier()
