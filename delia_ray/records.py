@@ -112,7 +112,9 @@ REWORDING = pa.schema(
         _field("prompt", MESSAGES, "the reworded prompt; content and system turns unchanged"),
         _field("register", pa.string(), "the way to speak that was asked for"),
         _field("placement", pa.string(), "where the instruction stands: after or before content"),
-        _field("kind", pa.string(), "whose words: model, or row (another row's of the set)", True),
+        _field("kind", pa.string(), "whose words: model, row, frame or template", True),
+        _field("loss_increase", pa.float64(), "of the answer, against the original; nats", True),
+        _field("nearness", pa.float64(), "of the model's states to the original's", True),
         _field("reason", pa.string(), "why it was set aside; null for kept rows", True),
     ]
 )

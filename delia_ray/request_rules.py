@@ -8,6 +8,7 @@ function words of eight languages, which is enough to see that a model changed t
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 
 _HEAD = 1000
 """Characters that are looked at; an instruction is shorter, or as telling."""
@@ -33,16 +34,36 @@ _OPENINGS = re.compile(
 _BACK = re.compile(
     r"\b(?:would you like|do you (?:want|need|have)|how (?:can|may) i|can i|may i|shall i|"
     r"should i|let me know|i (?:will|can|would|am|have|need|understand|hope)|please provide|"
-    r"please share|feel free|in other words|rephras\w*+|reword\w*+|rewrit\w*+)\b",
+    r"please share|feel free|in other words|rephras\w*+|reword\w*+|rewrit\w*+|"
+    r"(?:provide|give|send|share|tell|show|describe|offer)(?: me| us)?(?: with)?(?: the| some| a|"
+    r" your| more)? (?:context|text|details|information|passage|input|question|document)|"
+    r"ask (?:if|whether|about|me|the user))\b",
     re.I,
 )
-"""A question or a service offered to the user, or words about the rewording."""
+"""A question or a service offered to the user, a request for what to work on, or words about the
+rewording."""
+_STATING = re.compile(
+    r"(?:the|a|an|it|its|each|all|some|there|what an?|if|when|"
+    r"you (?!must\b|should\b|need\b|have to\b|will\b|are (?:to|asked|required)\b))\b",
+    re.I,
+)
+"""How a statement begins where a request would not."""
+_ASKING = re.compile(r"\b(?:must|should|need|has to|have to|required|please|\w++\?)(?:\b|$)", re.I)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s")
+_WHERE = re.compile(
+    r"\b(?:in|of|from|on|for|about|by|with|at|into|to) (?:this|that|these|those|the|your|an|a) "
+    r"([^\W\d_]++)",
+    re.I,
+)
+"""The word after a preposition and an article: what a request is narrowed to."""
 _OTHER = (
     "must should need needs required have has had can could will would make sure ensure please "
     "given provided following below above context text use using used follow follows adhere "
     "meet meets understand comprehend grasp format requirement requirements on or not an a at "
     "from its what which how they them their there then than do does was were been also into "
     "out up all determine decide check see find judge evaluate assess analyze review examine "
+    "through present any some read look tell say show give list name write state explain report "
+    "identify carefully answer response reply whole full end same each every"
 )
 _FUNCTION = frozenset().union(*_LANGUAGES.values(), _OTHER.split())
 """Words that do not say what a request is about."""
@@ -57,11 +78,35 @@ def form_problem(text: str, original: str) -> str | None:
         return "asks back"
     if _BACK.search(said) and not _BACK.search(asked):
         return "talks to the user"
+    if _states(said) and not _states(asked):
+        return "states instead of asking"
     if len(said.splitlines()) > max(1, len(asked.splitlines())):
         return "more than one wording"
     if asked[-1:] in ".!?" and said[-1:].isalnum():
         return "breaks off"
     return None
+
+
+def _states(text: str) -> bool:
+    """Whether the first sentence is a statement, by how it begins; of one that says what must be
+    done not."""
+    first = _SENTENCE_END.split(text.lstrip("\"'*-# "), maxsplit=1)[0]
+    return bool(_STATING.match(first)) and not _ASKING.search(first)
+
+
+def scope_problem(text: str, original: str, examples: Iterable[tuple[str, str]]) -> str | None:
+    """Why ``text`` asks about something that ``original`` does not name.
+
+    Args:
+        examples: (request, wording) that the model was shown; what both of one are about is its
+            subject, and has no place in another wording.
+    """
+    about = _stems(original)
+    new = _stems(text) - about
+    if new & set().union(*(_stems(one) & _stems(other) for one, other in examples)):
+        return "takes over an example's subject"
+    places = {w[:5].lower() for w in _WHERE.findall(text)} & new
+    return "narrows or changes what is asked about" if places else None
 
 
 def language_problem(text: str, original: str) -> str | None:

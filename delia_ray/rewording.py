@@ -17,6 +17,7 @@ from delia_ray.request_rules import (
     kept_subject,
     language_problem,
     names_problem,
+    scope_problem,
 )
 from delia_ray.text import repetition
 from delia_ray.token_apart import apart, request_of
@@ -227,6 +228,9 @@ def _request_problem(text: str, original: str, reword: Reword) -> str | None:
         return problem
     if kept_subject(text, original) < reword.min_subject:
         return "lost what is asked about"
+    shown = [(example.request, example.wording) for example in reword.examples or ()]
+    if problem := scope_problem(text, original, shown):
+        return problem
     return "asks for something else" if added_subject(text, original) > reword.max_added else None
 
 

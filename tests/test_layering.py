@@ -45,7 +45,7 @@ LAYERS = [
         "rewording",
         "metrics",
     },
-    {"engines", "token_rows"},
+    {"engines", "token_rows", "scoring"},
     {"ingest", "synthesize", "mix", "finetune", "evaluate", "report"},
     {"preflight"},
     {"pipeline", "chat", "console"},

@@ -84,6 +84,14 @@ _EXAMPLES = [
 ]  # fmt: skip
 
 
+_TEMPLATES = [
+    "Please do the following. {request}",
+    "Your task: {request}",
+    "Here is what to do. {request}",
+    "This is the task. {request}",
+]
+
+
 class Reword(Settings):
     """Ask for each downstream task in other words (paper, step 2)."""
 
@@ -112,11 +120,22 @@ class Reword(Settings):
     min_subject: float = Field(0.5, ge=0, le=1)
     """With ``checks``: least share of the original's telling words (first five letters) that a
     wording holds."""
-    max_added: float = Field(0.5, ge=0, le=1)
+    max_added: float = Field(0.34, ge=0, le=1)
     """With ``checks``: largest share of a wording's telling words that the original lacks."""
+    max_loss_increase: float | None = Field(0.1, ge=0)
+    """With ``checks``: by how many nats for each token the model's loss of a row's own answer may
+    be larger under a wording than under the original; it must also be smaller than without an
+    instruction, where the original's is. None does not look."""
+    min_nearness: float | None = Field(0.7, ge=-1, le=1)
+    """With ``checks``: least cosine of the model's mean states over a wording and the original,
+    less that over other queries. None does not look."""
     stand_ins: bool = True
     """Rows with too few wordings of their own take those that other rows of the set ask the same
-    task in, where those pass the same checks (not for the miniature)."""
+    task in, then their own request beside the sentences in which other rows name the token, where
+    those pass the rules (not for the miniature)."""
+    templates: list[str] = Field(_TEMPLATES)
+    """What rows with still too few take, with ``stand_ins``; ``{request}`` stands for the
+    instruction. ``[]`` for none. The built-in ones are English, and so for English only."""
     registers: list[str] = Field(
         ["", " Be formal.", " Be casual.", " Be brief.", " Be polite."], min_length=1
     )
@@ -128,6 +147,11 @@ class Reword(Settings):
     row (share of matching words in order), is "not new"."""
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=128)
     """Warmer than the answers, because phrasings should differ."""
+
+    @property
+    def has_own_templates(self) -> bool:
+        """Whether ``templates`` are not the built-in English ones."""
+        return self.templates != _TEMPLATES
 
     def for_model(self, model: str) -> "Reword":
         """With every None made definite, for base model ``model``."""
@@ -147,6 +171,12 @@ class Reword(Settings):
     def _slots_fit(self) -> "Reword":
         if "{request}" not in self.prompt:
             raise ValueError("reword.prompt must hold {request}, where the instruction goes")
+        for template in self.templates:
+            if template.count("{request}") != 1:
+                raise ValueError(
+                    f"reword.templates: {template!r} must hold {{request}} once, where the "
+                    "instruction goes"
+                )
         if any(self.registers) and "{register}" not in self.prompt:
             raise ValueError(
                 "reword.prompt has no {register}, where reword.registers go; add it, or set "

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from delia_ray import runtime
 from delia_ray.artifacts import open_storage
 from delia_ray.config import RunConfig
 from delia_ray.engines import Request, resolve
@@ -23,12 +24,15 @@ from delia_ray.synthesize.generate import Completions, Generator
 from delia_ray.synthesize.lengths import REFERENCES, lengths, warning
 from delia_ray.synthesize.live import Live
 from delia_ray.synthesize.methods import METHODS, Method, Query
+from delia_ray.synthesize.model_checks import Seen, Task, look_all
 from delia_ray.synthesize.requests import Asker, model_of
-from delia_ray.synthesize.rewordings import Rewordings
+from delia_ray.synthesize.rewordings import Look, Rewordings
 
 PLAN = "synthesis-plan.json"
 """What ``delia synthesize --plan`` foresaw, in the run's folder."""
 _CHUNK = 4096
+OTHERS = 64
+"""Queries whose mean state is what all requests have in common."""
 
 
 def settings(config: RunConfig) -> dict[str, Any]:
@@ -122,6 +126,31 @@ class Synthesis:
         self.wanted = self._limit(self.needed + (self.config.held_out if self.needed else 0))
         """Those that are held out, too."""
         self.asked = self._limit(math.ceil(self.wanted * (1 + self.config.slack)))
+
+    def look(self, answers: pa.Table) -> Look | None:
+        """What asks the model about wordings; None where the config does not want that.
+
+        Args:
+            answers: their queries are what other requests look like.
+        """
+        reword = self.ask.reword
+        wanted = (reword.max_loss_increase, reword.min_nearness) != (None, None)
+        if not (reword.checks and wanted):
+            return None
+        first = answers.slice(0, OTHERS).column("prompt").to_pylist()
+        others = [prompt[-1]["content"] for prompt in first]
+        shown = [example.request for example in reword.examples or ()]
+
+        def asked(tasks: list[Task]) -> list[list[Seen]]:
+            if not tasks:
+                return []
+            runtime.connect(self.stage.config)
+            self.stage.progress(0, 1, f"looking at wordings of {len(tasks):,} instructions")
+            gpu = runtime.has_gpu()
+            cpus = int(runtime.cpus_of_cluster()[1])
+            return look_all(self.ask.model, tasks, others or shown, gpu, cpus)
+
+        return asked
 
     def _pool(self) -> int | None:
         if self.config.method == "magpie":
@@ -286,7 +315,7 @@ def run(stage: StageRun) -> Outcome:
     ``timeline``."""
     work = Synthesis(stage)
     answers, done = work.run()
-    good, bad, reworded = work.rewordings.judge(done)
+    good, bad, reworded = work.rewordings.judge(done, work.look(answers))
     kept = answers.filter(pc.is_null(answers["reason"]))
     aside = answers.filter(pc.is_valid(answers["reason"]))
     rejected = conform(work.method.rejected, ANSWER)
@@ -334,7 +363,8 @@ def run(stage: StageRun) -> Outcome:
         counts,
         f"{len(kept):,} answers by {counts['engine']}, {len(aside):,} set aside; "
         f"{reworded['kept']:,} of {reworded['asked']:,} rewordings kept, {by['model']:,} rows have "
-        f"one, {by['row']:,} another row's, {by['original']:,} none; "
+        f"one, {by['row']:,} another row's, {by['frame'] + by['template']:,} a frame or template, "
+        f"{by['original']:,} none; "
         f"{live.cached:,} from cache{speed}",
         [w for w in [warning(found, stage.config.synthesize.sampling.max_tokens)] if w],
     )
@@ -373,7 +403,7 @@ def against_plan(stage: StageRun, live: Live) -> dict[str, Any]:
 
 STAGE = Stage(
     "synthesize",
-    version=6,
+    version=7,
     needs={"ingest": ("downstream.parquet", "corpus.parquet")},
     settings=settings,
     run=run,

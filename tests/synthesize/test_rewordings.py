@@ -12,9 +12,10 @@ from delia_ray.records import content_id
 from delia_ray.synthesize.cache import COMPLETION
 from delia_ray.synthesize.checks import placement_problem, rewording_problem
 from delia_ray.synthesize.generate import Completions
+from delia_ray.synthesize.model_checks import Seen, Task
 from delia_ray.synthesize.prompts import split_instruction
 from delia_ray.synthesize.requests import Asker
-from delia_ray.synthesize.rewordings import Rewordings
+from delia_ray.synthesize.rewordings import KINDS, Rewordings
 
 TOKENS = {"<sep>": "a Python dictionary with the keys 'thought' and 'hallucination'"}
 
@@ -155,6 +156,10 @@ def test_a_row_that_stands_there_twice_is_dealt_once() -> None:
     assert len(kept) == 1
 
 
+def _kinds(**found: int) -> dict[str, int]:
+    return dict.fromkeys(["original", *KINDS], 0) | found
+
+
 REAL: dict[str, Any] = {"examples": [], "stand_in": "Zeta", "placement": ["after"]}
 
 
@@ -172,7 +177,7 @@ def test_the_best_candidates_are_taken_and_the_token_is_put_back() -> None:
     assert found == ["a\n\nFind wrong totals in the invoice, in the <sep> format."]
     assert [r["reason"] for r in aside.to_pylist()] == ["answers the request"]
     assert (counts["asked"], counts["kept"], counts["spare"]) == (3, 1, 1)
-    assert counts["rows_by_kind"] == {"original": 0, "model": 1, "row": 0}
+    assert counts["rows_by_kind"] == _kinds(model=1)
 
 
 def test_other_rows_of_the_same_subject_stand_in_and_are_counted() -> None:
@@ -190,7 +195,69 @@ def test_other_rows_of_the_same_subject_stand_in_and_are_counted() -> None:
         "a\n\nYou must find the invoice's wrong totals: <sep>": "row",
         "b\n\nCheck the invoice for wrong totals. <sep>": "row",
         "c\n\nPut the page in French. <sep>": "model",
+        "d\n\nPlease do the following. Turn the page into German. <sep>": "template",
     }
-    assert counts["rows_by_kind"] == {"original": 1, "model": 1, "row": 2}
+    assert counts["rows_by_kind"] == _kinds(model=1, row=2, template=1)
+    bare = _work(rows, 1, candidates=1, templates=[], **REAL)
+    counts = bare.judge(_completions(keys, [""] * 4))[2]
+    assert counts["rows_by_kind"] == _kinds(original=2, row=2)
     alone = _work(rows, 1, candidates=1, stand_ins=False, **REAL)
     assert alone.judge(_completions(keys, [""] * 4))[2]["rows_reworded"] == 0
+
+
+def test_frames_of_other_rows_come_before_templates() -> None:
+    rows = [
+        _row("a\n\nCheck the invoice for wrong totals. Use the <sep> format."),
+        _row("b\n\nName the towns. Answer as <sep>."),
+        _row("c\n\nNenne die Orte auf der Karte und die Namen der Flüsse, bitte."),
+    ]
+    work = _work(rows, 3, candidates=1, **REAL)
+    keys = [r.key for r in work.requests()]
+    kept, _, counts = work.judge(_completions(keys, [""] * 9))
+    found = [(r["kind"], r["prompt"][-1]["content"]) for r in kept.to_pylist()]
+    assert found[:4] == [
+        ("frame", "a\n\nCheck the invoice for wrong totals. Answer as <sep>."),
+        (
+            "template",
+            "a\n\nPlease do the following. Check the invoice for wrong totals. "
+            "Use the <sep> format.",
+        ),
+        ("template", "a\n\nYour task: Check the invoice for wrong totals. Use the <sep> format."),
+        ("frame", "b\n\nName the towns. Use the <sep> format."),
+    ]
+    # The built-in templates are English; the set's own language has none.
+    assert counts["rows_by_kind"] == _kinds(original=1, frame=2, template=2)
+    own = _work(rows, 1, candidates=1, templates=["Aufgabe: {request}"], **REAL)
+    counts = own.judge(_completions([r.key for r in own.requests()], [""] * 3))[2]
+    assert counts["rows_by_kind"] == _kinds(frame=2, template=1)
+
+
+def test_what_the_model_finds_worse_is_set_aside_and_the_next_best_taken() -> None:
+    row = _row("a\n\nCheck the invoice for wrong totals. Follow the <sep> format.")
+    work = _work([row], 1, candidates=3, **REAL)
+    texts = [
+        "Find wrong totals in the invoice.",
+        "Judge whether the invoice has wrong totals.",
+        "See if the invoice's totals are wrong.",
+    ]
+    looked: list[Task] = []
+
+    def look(tasks: list[Task]) -> list[list[Seen]]:
+        looked.extend(tasks)
+        return [[Seen(0.5, -1, True, 0.9), Seen(0.0, 0.1, True, 0.9), Seen(0, -1, True, 0.75)]]
+
+    kept, aside, _ = work.judge(_completions([r.key for r in work.requests()], texts), look)
+    assert [r["reason"] for r in aside.to_pylist()] == [
+        "its answer follows less from it",
+        "no better than without an instruction",
+    ]
+    assert [r["loss_increase"] for r in aside.to_pylist()] == [0.5, 0.0]
+    (own,) = kept.to_pylist()
+    assert own["prompt"][-1]["content"] == "a\n\n" + texts[2] + " Follow the <sep> format."
+    assert own["nearness"] == 0.75
+    (task,) = looked
+    assert task.wordings == tuple(text + " Follow the <sep> format." for text in texts)
+    assert [chat[-1]["content"] for chat in task.bare] == ["a\n\n"]
+    assert [way[0][-1]["content"] for way in task.asked] == [
+        "a\n\n" + text for text in (task.original, *task.wordings)
+    ]
