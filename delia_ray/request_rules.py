@@ -42,6 +42,8 @@ _BACK = re.compile(
 )
 """A question or a service offered to the user, a request for what to work on, or words about the
 rewording."""
+_POLITE = re.compile(r"(?:can|could|would|will) you\b", re.I)
+"""How a request is put as a question."""
 _STATING = re.compile(
     r"(?:the|a|an|it|its|each|all|some|there|what an?|if|when|"
     r"you (?!must\b|should\b|need\b|have to\b|will\b|are (?:to|asked|required)\b))\b",
@@ -63,8 +65,17 @@ _OTHER = (
     "from its what which how they them their there then than do does was were been also into "
     "out up all determine decide check see find judge evaluate assess analyze review examine "
     "through present any some read look tell say show give list name write state explain report "
-    "identify carefully answer response reply whole full end same each every"
+    "contain contains contained within appear appears down carefully identify answer response "
+    "reply whole full end same each every"
 )
+_CONTENT = frozenset(
+    ("text", "context", "following", "given", "provided", "above", "below", "content", "same")
+)
+"""What a wording may call that which the row holds."""
+_SOMEBODY = re.compile(r"\b(?:they|he|she)\b", re.I)
+_WHETHER = re.compile(r"\b(?:if|whether)\b", re.I)
+_OPEN = re.compile(r"\b(?:any|for|which|how|or)\b|\?", re.I)
+"""Words that leave open whether there is something."""
 _FUNCTION = frozenset().union(*_LANGUAGES.values(), _OTHER.split())
 """Words that do not say what a request is about."""
 
@@ -74,7 +85,7 @@ def form_problem(text: str, original: str) -> str | None:
     said, asked = text.strip(), original.strip()
     if _OPENINGS.match(said.lstrip("\"'*-# ")) and not _OPENINGS.match(asked):
         return "answers the request"
-    if said.endswith("?") and not asked.rstrip().endswith("?"):
+    if said.endswith("?") and not asked.rstrip().endswith("?") and not _POLITE.match(said):
         return "asks back"
     if _BACK.search(said) and not _BACK.search(asked):
         return "talks to the user"
@@ -105,8 +116,15 @@ def scope_problem(text: str, original: str, examples: Iterable[tuple[str, str]])
     new = _stems(text) - about
     if new & set().union(*(_stems(one) & _stems(other) for one, other in examples)):
         return "takes over an example's subject"
-    places = {w[:5].lower() for w in _WHERE.findall(text)} & new
-    return "narrows or changes what is asked about" if places else None
+    told = _lower(original)
+    places = {w.lower() for w in _WHERE.findall(text)} - _CONTENT
+    if any(word not in told and word[:5] not in about for word in places):
+        return "narrows or changes what is asked about"
+    if _SOMEBODY.search(text) and not _SOMEBODY.search(original):
+        return "speaks of somebody unnamed"
+    if _WHETHER.search(original) and not (_WHETHER.search(text) or _OPEN.search(text)):
+        return "takes for granted what is asked"
+    return None
 
 
 def language_problem(text: str, original: str) -> str | None:
