@@ -13,7 +13,7 @@ from delia_ray.report.comparison import comparison
 from delia_ray.report.counts import CountTable, by_arm, count_tables, ingest_table, matrix
 from delia_ray.report.curves import length_plot, speed_plot, training_plots
 from delia_ray.report.document import fill
-from delia_ray.report.samples import PER_OUTCOME, choose, clip, reworded, tally, trained_on
+from delia_ray.report.samples import PER_OUTCOME, by_kind, choose, clip, reworded, tally, trained_on
 from delia_ray.report.words import opponents, verdict
 
 REJECTS = 12
@@ -81,6 +81,7 @@ def context(found: Found) -> dict[str, Any]:
         "answers": tally(r["reason"] for r in found.answers),
         "wordings": tally(r["reason"] for r in found.rewordings if r["variant"]),
         "reworded": reworded(found.rewordings, found.downstream),
+        "whose_words": by_kind(found.rewordings, found.downstream),
         "synthesis": count_tables(counts["synthesize"]),
         "speed": [Markup(p) for p in speed_plot(found.timeline)],
         "lengths": [Markup(p) for p in length_plot(counts["synthesize"].get("lengths", {}))],

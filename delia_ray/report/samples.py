@@ -84,6 +84,35 @@ def reworded(
     return out
 
 
+WHOSE = {
+    "model": "the model's words",
+    "row": "another row's words",
+    "frame": "its own request, another row's way to name the token",
+    "template": "a template around it",
+}
+"""Kind of a rewording (``records.REWORDING``) -> what it is called."""
+
+
+def by_kind(
+    rewordings: Iterable[Mapping[str, Any]], originals: Iterable[Mapping[str, Any]], limit: int = 3
+) -> list[tuple[str, int, list[tuple[str, str]]]]:
+    """(whose words, rows that have such a wording, ``limit`` examples of original and wording);
+    without kinds that no row has."""
+    before = {r["id"]: _asked(r["prompt"]) for r in originals}
+    found: dict[str, dict[str, str]] = {}
+    for row in rewordings:
+        if row["reason"] is None and row["variant"] and row["id"] in before:
+            found.setdefault(row["kind"], {}).setdefault(row["id"], _asked(row["prompt"]))
+    out = []
+    for kind, label in WHOSE.items():
+        rows = found.get(kind, {})
+        pairs = {text: before[key] for key, text in rows.items()}
+        shown = [_without_shared([old, new]) for new, old in list(pairs.items())[:limit]]
+        if rows:
+            out.append((label, len(rows), [(clip(old), clip(new)) for old, new in shown]))
+    return out
+
+
 def trained_on(
     kinds: Iterable[tuple[str, Sequence[Mapping[str, Any]]]],
 ) -> list[tuple[str, list[tuple[list[Message], str]]]]:

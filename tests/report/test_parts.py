@@ -7,7 +7,7 @@ import pytest
 from delia_ray.report.counts import by_arm, count_tables, ingest_table, without_times
 from delia_ray.report.page import comparison
 from delia_ray.report.plots import POINTS, loss_plot, smooth, thin
-from delia_ray.report.samples import clip, outcome, reworded, tally
+from delia_ray.report.samples import by_kind, clip, outcome, reworded, tally
 from delia_ray.report.words import clock, judge, number, opponents, signed, verdict
 
 from .conftest import scores
@@ -170,3 +170,22 @@ def _ids(svg: str) -> list[str]:
     import re
 
     return re.findall(r' id="([^"]+)"', svg)
+
+
+def test_examples_of_whose_words_the_rewordings_are() -> None:
+    def row(key: str, text: str, **more: Any) -> dict[str, Any]:
+        return {"id": key, "prompt": [{"role": "user", "content": text}], **more}
+
+    new = [
+        row("1", "x\n\nB", kind="model", variant=1, reason=None),
+        row("1", "x\n\nC", kind="template", variant=2, reason=None),
+        row("2", "y\n\nB", kind="model", variant=1, reason=None),
+        row("2", "y\n\nE", kind="row", variant=1, reason="not new"),
+        row("3", "z\n\nB", kind="frame", variant=1, reason=None),
+    ]
+    found = by_kind(new, [row("1", "x\n\nA"), row("2", "y\n\nA")])
+    assert found == [
+        ("the model's words", 2, [("A", "B"), ("A", "B")]),
+        ("a template around it", 1, [("A", "C")]),
+    ]
+    assert by_kind([], []) == []
