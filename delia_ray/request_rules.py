@@ -58,6 +58,7 @@ _WHERE = re.compile(
     re.I,
 )
 """The word after a preposition and an article: what a request is narrowed to."""
+_NAMED = re.compile(r"\b(?:this|that|these|those|the|your|an|a) ([^\W\d_]++)", re.I)
 _OTHER = (
     "must should need needs required have has had can could will would make sure ensure please "
     "given provided following below above context text use using used follow follows adhere "
@@ -73,6 +74,13 @@ _CONTENT = frozenset(
 )
 """What a wording may call that which the row holds."""
 _SOMEBODY = re.compile(r"\b(?:they|he|she)\b", re.I)
+_MORE = re.compile(
+    r"\b(?:and|then) (?:explain|identify|describe|tell|write|list|give|name|say|show|state|report|"
+    r"summarize|count|sort|compare)\b",
+    re.I,
+)
+_FIRST = re.compile(r"\b(?:read|look|review|consider|examine|check|inspect|study|go)\b", re.I)
+"""Verbs of what precedes every task, so that another with "and" is the task itself."""
 _WHETHER = re.compile(r"\b(?:if|whether)\b", re.I)
 _OPEN = re.compile(r"\b(?:any|for|which|how|or)\b|\?", re.I)
 """Words that leave open whether there is something."""
@@ -116,12 +124,14 @@ def scope_problem(text: str, original: str, examples: Iterable[tuple[str, str]])
     new = _stems(text) - about
     if new & set().union(*(_stems(one) & _stems(other) for one, other in examples)):
         return "takes over an example's subject"
-    told = _lower(original)
     places = {w.lower() for w in _WHERE.findall(text)} - _CONTENT
-    if any(word not in told and word[:5] not in about for word in places):
+    named = {w.lower() for w in _NAMED.findall(original)}
+    if any(word not in named and word[:5] not in about for word in places):
         return "narrows or changes what is asked about"
     if _SOMEBODY.search(text) and not _SOMEBODY.search(original):
         return "speaks of somebody unnamed"
+    if _MORE.search(text) and not (_FIRST.search(text) or " and " in original):
+        return "asks for more"
     if _WHETHER.search(original) and not (_WHETHER.search(text) or _OPEN.search(text)):
         return "takes for granted what is asked"
     return None

@@ -55,6 +55,20 @@ def test_good_wordings_pass(text: str) -> None:
             "asks for something else",
         ),
         ("Find wrong totals in the invoice from Berlin, use <fmt>.", "changes a name"),
+        ("The invoice holds wrong totals. <fmt>.", "states instead of asking"),
+        ("You found wrong totals in the invoice, as <fmt>.", "states instead of asking"),
+        ("Give me the text of the invoice and its wrong totals as <fmt>.", "talks to the user"),
+        ("Ask whether the invoice has wrong totals, in <fmt>.", "talks to the user"),
+        (
+            "Find wrong totals of the invoice in the customer's letter, in <fmt>.",
+            "takes over an example's subject",
+        ),
+        (
+            "Find wrong totals on this invoice in that country, in <fmt>.",
+            "narrows or changes what is asked about",
+        ),
+        ("Find the wrong totals they put on the invoice, <fmt>.", "speaks of somebody unnamed"),
+        ("Find wrong totals in the invoice and explain each. Use <fmt>.", "asks for more"),
     ],
 )
 def test_planted(text: str, reason: str) -> None:
@@ -69,6 +83,19 @@ def test_planted(text: str, reason: str) -> None:
         ("Tell me what Anna's cat does.", "Say what Tom's cat does.", "changes a name"),
         ("Was ist das für ein Tier?", "Welches Tier ist das?", None),
         ("Which animal is it?", "What animal is this?", None),
+        ("Could you name the towns?", "List the towns.", None),
+        ("Read the text and list the towns.", "Name the towns.", None),
+        (
+            "List all towns in this list.",
+            "List the towns.",
+            "narrows or changes what is asked about",
+        ),
+        (
+            "Find the reply that has errors.",
+            "Say whether the reply has errors.",
+            "takes for granted what is asked",
+        ),
+        ("Check the reply for errors.", "Say whether the reply has errors.", None),
     ],
 )
 def test_names_and_questions(text: str, original: str, reason: str | None) -> None:
