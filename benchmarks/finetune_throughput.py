@@ -62,8 +62,8 @@ def main() -> None:
         packs = _mix(arguments, work)
         sides = {
             "ours": lambda: _run_ours(arguments, work, 1 if arguments.gpu else arguments.cores),
-            "padded": lambda: _run_trl(arguments, work, "padded", MICRO, BATCH // MICRO),
-            "packed": lambda: _run_trl(arguments, work, "packed", 1, packs),
+            "padded": lambda: run_trl(arguments, work, "padded", MICRO, BATCH // MICRO),
+            "packed": lambda: run_trl(arguments, work, "packed", 1, packs),
         }
         if not arguments.gpu and not arguments.no_scaling:
             sides["one_core"] = lambda: _run_ours(arguments, work, 1)
@@ -140,26 +140,32 @@ def _config(arguments: argparse.Namespace, work: Path, workers: int) -> Any:
 
 def _mix(arguments: argparse.Namespace, work: Path) -> int:
     """Lay the rows down, and write them for TRL in the same order; packs in a step."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from delia_ray.artifacts import open_storage
-    from delia_ray.finetune.batches import Steps
     from delia_ray.mix.stage import STAGE
     from delia_ray.stage import StageRun
 
     folder = open_storage(str(work))
     inputs = {name: folder / name for name in STAGE.needs}
     STAGE.run(StageRun(_config(arguments, work, 1), folder, folder / "mix", inputs))
-    steps = Steps(folder / "mix", "delia")
+    return write_rows(folder / "mix", work / "rows.parquet", arguments.max_length)
+
+
+def write_rows(mix: Any, path: Path, max_length: int) -> int:
+    """The rows of all steps of a mix for TRL, in their order; packs in a step."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from delia_ray.finetune.batches import Steps
+
+    steps = Steps(mix, "delia")
     rows = [row for s in range(len(steps)) for row in steps.store.rows(steps.sequences(s))]
     table = {
         "input_ids": pa.array([r["input_ids"] for r in rows], pa.list_(pa.int32())),
         "completion_mask": pa.array([r["supervised"].view("int8") for r in rows]),
     }
-    pq.write_table(pa.table(table), work / "rows.parquet")
+    pq.write_table(pa.table(table), path)
     tokens = sum(len(r["input_ids"]) for r in rows)
-    return max(1, round(tokens / arguments.steps / arguments.max_length))
+    return max(1, round(tokens / len(steps) / max_length))
 
 
 def _run_ours(arguments: argparse.Namespace, work: Path, workers: int) -> dict[str, Any]:
@@ -169,7 +175,7 @@ def _run_ours(arguments: argparse.Namespace, work: Path, workers: int) -> dict[s
         "--steps", str(arguments.steps), "--warmup-steps", str(arguments.warmup_steps),
         "--profile", str(arguments.profile),
     ]  # fmt: skip
-    return _last_line(command)
+    return last_line(command)
 
 
 def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -186,7 +192,15 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
         STAGE.run(StageRun(config, folder, out, {"mix": folder / "mix"}))
     finally:
         runtime.disconnect()
-    curve = (out / "delia").read_table("curve.parquet").slice(arguments.warmup_steps)
+    found = figures(out / "delia", arguments.warmup_steps)
+    if arguments.profile:
+        found |= (out / "delia").read_json(SUMMARY)
+    return found
+
+
+def figures(arm: Any, warmup: int) -> dict[str, Any]:
+    """Of the steps after the first ``warmup`` in the folder of an arm."""
+    curve = arm.read_table("curve.parquet").slice(warmup)
     seconds = sum(curve["seconds"].to_pylist())
     found = {
         "side": "ours",
@@ -199,14 +213,12 @@ def _ours(arguments: argparse.Namespace) -> dict[str, Any]:
         "loss_last": round(curve["loss"][-1].as_py(), 4),
         "memory_gib": round(curve["memory_gib"][-1].as_py(), 2),
     }
-    if arguments.profile:
-        found |= (out / "delia").read_json(SUMMARY)
     if curve["mfu"][0].as_py() is not None:
         found["mfu"] = round(statistics.median(curve["mfu"].to_pylist()), 4)
     return found
 
 
-def _run_trl(
+def run_trl(
     arguments: argparse.Namespace, work: Path, mode: str, batch: int, accumulate: int
 ) -> dict[str, Any]:
     command = [
@@ -218,7 +230,7 @@ def _run_trl(
         # Its packs come longest rows first, so packs are drawn at random.
         "--order", "random" if mode == "packed" else "sequential",
     ]  # fmt: skip
-    return _last_line(command)
+    return last_line(command)
 
 
 def _precision() -> str:
@@ -230,7 +242,7 @@ def _precision() -> str:
     return "bf16" if dtype("auto") == torch.bfloat16 else "fp32"
 
 
-def _last_line(command: list[str]) -> dict[str, Any]:
+def last_line(command: list[str]) -> dict[str, Any]:
     done = subprocess.run(
         command, capture_output=True, text=True, check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"},

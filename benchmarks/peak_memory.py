@@ -11,22 +11,14 @@ import json
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 
-import psutil
-
-EVERY = 1.0
-"""Seconds between two looks."""
+from observed import Observed
 
 
 def main() -> int:
-    before = {(p.pid, p.create_time()) for p in psutil.process_iter()}
-    began, most = time.monotonic(), 0
-    command = subprocess.Popen(sys.argv[1:])
-    while command.poll() is None:
-        most = max(most, sum(_pss(p) for p in psutil.process_iter() if _key(p) not in before))
-        time.sleep(EVERY)
+    with Observed() as seen:
+        done = subprocess.run(sys.argv[1:], check=False)
     print(
         json.dumps(
             {
@@ -34,27 +26,13 @@ def main() -> int:
                 "date": datetime.now(UTC).date().isoformat(),
                 "device": f"CPU, {os.cpu_count()} cores",
                 "command": sys.argv[1:],
-                "exit_code": command.returncode,
-                "seconds": round(time.monotonic() - began, 1),
-                "peak_gib": round(most / 2**30, 2),
+                "exit_code": done.returncode,
+                "seconds": round(seen.seconds, 1),
+                "peak_gib": seen.peak_gib,
             }
         )
     )
-    return command.returncode
-
-
-def _key(process: psutil.Process) -> tuple[int, float]:
-    try:
-        return process.pid, process.create_time()
-    except psutil.NoSuchProcess:
-        return process.pid, 0.0
-
-
-def _pss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.Error:
-        return 0
+    return done.returncode
 
 
 if __name__ == "__main__":

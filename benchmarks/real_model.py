@@ -1,18 +1,24 @@
-"""Training of a real model: ours, TRL packed, TRL padded, and bare matrix products as the limit.
+"""A real model, training and answering: ours beside TRL, bare vLLM and bare matrix products.
 
-    python benchmarks/real_model.py --model FOLDER --downstream ROWS --corpus ROWS \
-        --trl trl/bin/python
+    make model && python -m venv trl && trl/bin/pip install torch trl peft datasets
+    python benchmarks/real_model.py --trl trl/bin/python
 
-The same rows, LoRA and precision (``finetune.precision: auto`` of this machine) on all sides, in
-packs of ``--max-length`` tokens; each side in a process of its own, in turn, several times; see
-``finetune_throughput.py``. The limit multiplies matrices of the shapes of the model's layers and
-of its head, forward and backward to their inputs, for one pack, and nothing else; the head for
-all tokens, though only supervised ones need it.
+Takes the demo's recipe: its rows are answered and mixed as the demo does (without rewordings), and
+that mix is trained with the recipe's settings by the stage ``finetune`` (``ours``), by TRL with
+packs of the same length (``packed``), by TRL with padding (``padded``), all with LoRA and in the
+same precision. ``limit`` multiplies matrices of the shapes of the model's layers and of its head,
+forward and backward to their inputs, for as many tokens as a step has, and does nothing else; the
+head for all tokens, though only supervised ones need it. Then the same queries are answered by
+the stage ``synthesize`` (``stage``) and by ``vllm.LLM.generate`` on all cores, with the same
+arguments and all prompts at once (``bare``). Each side runs in a process of its own, in turn,
+several times.
 
-The last line is JSON: medians. ``ratio_packed`` and ``ratio_padded`` are our tokens per second
-over the other side's, ``share_of_limit`` is over the limit's; ``cores_busy`` is CPU seconds over
-wall seconds of the whole side, its start included; ``peak_gib`` is the most memory that a side's
-processes held together (PSS). Without ``--trl`` only ours and the limit run.
+The last line is JSON: medians. ``ratio_packed`` and ``ratio_padded`` are our tokens per second,
+supervised or not, over TRL's, ``share_of_limit`` over the limit's, from the second step on;
+``synthesis_ratio`` is the generated tokens per second over those of bare vLLM, the start of the
+engines left out on both sides, and ``synthesis_ratio_whole`` with all that the processes do.
+``cores_busy`` is CPU seconds per second in the busiest stretch as long as what was timed;
+``peak_gib`` the most memory that a side's processes held together (PSS).
 """
 
 import argparse
@@ -20,81 +26,158 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import finetune_throughput as throughput
-import psutil
-from mix_and_pack import prepare
+import finetune_throughput as training
+import synthesis_throughput as synthesis
+from observed import Observed
 
-EVERY = 0.5
-"""Seconds between two looks at the processes."""
-Key = tuple[int, float]
-
-
-class Observed:
-    """CPU seconds and peak memory of every process that starts within the block; those of Ray
-    are not all children of this one."""
-
-    def __enter__(self) -> "Observed":
-        self.before = {_key(p) for p in psutil.process_iter()}
-        self.cpu: dict[Key, float] = {}
-        self.peak, self.began = 0, time.monotonic()
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
-        self.seconds = time.monotonic() - self.began
-
-    def _watch(self) -> None:
-        while not self.over.wait(EVERY):
-            held = 0
-            for process in psutil.process_iter():
-                if _key(process) in self.before:
-                    continue
-                try:
-                    times = process.cpu_times()
-                    self.cpu[_key(process)] = times.user + times.system
-                    held += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, held)
-
-    def figures(self) -> dict[str, float]:
-        """What was seen."""
-        busy = sum(self.cpu.values()) / self.seconds
-        return {"cores_busy": round(busy, 2), "peak_gib": round(self.peak / 2**30, 2)}
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "bench"
+"""Of the run in ``--work``; as ``synthesis_throughput`` has it."""
+Run = dict[str, Any]
 
 
-def _key(process: psutil.Process) -> Key:
+def main() -> None:
+    arguments = _parser().parse_args()
+    if arguments.side:
+        print(json.dumps(SIDES[arguments.side](arguments)))
+        return
+    work = Path(tempfile.mkdtemp(prefix="real-model-"))
     try:
-        return process.pid, process.create_time()
-    except psutil.NoSuchProcess:
-        return process.pid, 0.0
+        _prepare(arguments, work)
+        sides = _sides(arguments, work)
+        runs: dict[str, list[Run]] = {name: [] for name in sides}
+        for turn in range(arguments.repeats):
+            # The order changes from turn to turn, so that neither side is always the warm one.
+            for name in sorted(sides, reverse=bool(turn % 2)):
+                with Observed() as seen:
+                    found = sides[name]()
+                found |= {"whole_seconds": round(seen.seconds, 1), "peak_gib": seen.peak_gib}
+                runs[name].append(found | {"cores_busy": seen.busy(found["seconds"])})
+                print(f"{turn + 1}/{arguments.repeats} {name:7} {runs[name][-1]}", flush=True)
+        print(json.dumps(_summary(arguments, runs)))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
-def limit(model: Path, tokens: int, threads: int, seconds: float = 10.0) -> dict[str, Any]:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default=str(ROOT / "jobs" / "recipes" / "demo.yaml"))
+    parser.add_argument("--model", help="folder or hub id; default: the recipe's")
+    parser.add_argument("--trl", help="python of the environment with TRL")
+    parser.add_argument("--steps", type=int, default=5, help="in all")
+    parser.add_argument("--warmup-steps", type=int, default=1, help="of them, not counted")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cores", type=int, default=os.cpu_count())
+    parser.add_argument("--only", choices=["training", "synthesis"], help="one half alone")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def _prepare(arguments: argparse.Namespace, work: Path) -> None:
+    """Answer and mix the recipe's rows, and write the mix for TRL."""
+    from delia_ray import pipeline
+    from delia_ray.config import load_config
+    from delia_ray.models import locate
+
+    model = [] if arguments.model is None else [f"model={Path(arguments.model).resolve()}"]
+    os.chdir(ROOT)  # a recipe's paths are those of the checkout
+    arms = "arms={delia: {reworded: false}}"
+    config = load_config(
+        [arguments.recipe],
+        [
+            f"name={NAME}", f"storage={work}", arms, "evaluate.suites=[]", "evaluate.summary=[]",
+            f"finetune.steps={arguments.steps}", "finetune.checkpoint_every=1000000",
+            "finetune.trackers=[]", *model,
+        ],
+    )  # fmt: skip
+    (work / "config.json").write_text(config.model_dump_json())
+    (work / "model").symlink_to(locate(config.model))
+    until = "ingest" if arguments.only == "synthesis" else "mix"
+    pipeline.run(config, until=until)
+    plan = pipeline.plan(config)
+    (work / "ingest").write_text(plan.folder("ingest").url)
+    arguments.max_length = config.mix.max_length
+    if until == "mix":
+        (work / "mix").write_text(plan.folder("mix").url)
+        packs = training.write_rows(
+            plan.folder("mix"), work / "rows.parquet", config.mix.max_length
+        )
+        arguments.packs, arguments.rows = packs, config.finetune.batch_size
+        arguments.micro = config.finetune.micro_batch_size
+
+
+def _sides(arguments: argparse.Namespace, work: Path) -> dict[str, Callable[[], Run]]:
+    sides: dict[str, Callable[[], Run]] = {}
+    if arguments.only != "synthesis":
+        sides["ours"] = lambda: _in_process("ours", arguments, work)
+        sides["limit"] = lambda: _in_process("limit", arguments, work)
+    if arguments.only != "synthesis" and arguments.trl:
+        sides["packed"] = lambda: training.run_trl(arguments, work, "packed", 1, arguments.packs)
+        sides["padded"] = lambda: training.run_trl(
+            arguments, work, "padded", arguments.micro, max(1, arguments.rows // arguments.micro)
+        )
+    if arguments.only != "training":
+        sides["stage"] = lambda: synthesis.in_process("stage", work)
+        sides["bare"] = lambda: synthesis.in_process("bare", work)
+    return sides
+
+
+def _in_process(side: str, arguments: argparse.Namespace, work: Path) -> Run:
+    return training.last_line(
+        [
+            sys.executable, __file__, "--side", side, "--work", str(work),
+            "--warmup-steps", str(arguments.warmup_steps), "--cores", str(arguments.cores),
+            "--tokens", str(arguments.packs * arguments.max_length),
+        ]
+    )  # fmt: skip
+
+
+def _ours(arguments: argparse.Namespace) -> Run:
+    """The stage as a run starts it, on a cluster of its own."""
+    from delia_ray import runtime
+    from delia_ray.artifacts import Folder
+    from delia_ray.config import RunConfig
+    from delia_ray.finetune.stage import STAGE
+    from delia_ray.stage import StageRun
+
+    config = RunConfig.model_validate_json((arguments.work / "config.json").read_text())
+    root = Folder(str(arguments.work / NAME))
+    out, mix = root / f"ours-{os.getpid()}", Folder((arguments.work / "mix").read_text())
+    os.chdir(ROOT)
+    try:
+        STAGE.run(StageRun(config, root, out, {"mix": mix}))
+    finally:
+        runtime.disconnect()
+    return training.figures(out / "delia", arguments.warmup_steps)
+
+
+def _limit(arguments: argparse.Namespace, seconds: float = 10.0) -> Run:
     """Tokens per second of the products alone."""
     import torch
 
     from delia_ray.causal_models import load_causal
     from delia_ray.finetune.engine import dtype
 
-    torch.set_num_threads(threads)
-    whole = load_causal(str(model), dtype=dtype("auto"))
+    torch.set_num_threads(arguments.cores)
+    whole = load_causal(str(arguments.work / "model"), dtype=dtype("auto"))
     layers = [m for m in whole.modules() if isinstance(m, torch.nn.Linear)]
     weights = [m.weight.detach() for m in layers]
-    inputs = {w.shape[1]: torch.randn(tokens, w.shape[1], dtype=w.dtype) for w in weights}
-    outputs = {w.shape[0]: torch.randn(tokens, w.shape[0], dtype=w.dtype) for w in weights}
+
+    def states(width: int) -> torch.Tensor:
+        return torch.randn(arguments.tokens, width).to(weights[0].dtype)
+
+    inputs = {width: states(width) for width in {w.shape[1] for w in weights}}
+    outputs = {width: states(width) for width in {w.shape[0] for w in weights}}
 
     def once() -> None:
         for weight in weights:
@@ -102,98 +185,56 @@ def limit(model: Path, tokens: int, threads: int, seconds: float = 10.0) -> dict
             torch.mm(outputs[weight.shape[0]], weight)
 
     once()
-    began, cpu, made = time.monotonic(), time.process_time(), 0
+    began, made = time.monotonic(), 0
     while time.monotonic() - began < seconds:
         once()
-        made += tokens
-    return {
-        "side": "limit",
-        "tokens_per_second": round(made / (time.monotonic() - began), 1),
-        "tokens_per_cpu_second": round(made / (time.process_time() - cpu), 1),
-    }
+        made += arguments.tokens
+    took = time.monotonic() - began
+    return {"side": "limit", "seconds": round(took, 2), "tokens_per_second": round(made / took, 1)}
 
 
-def main() -> None:
-    arguments = _parser().parse_args()
-    if arguments.side:
-        print(json.dumps(limit(arguments.work / "model", arguments.max_length, arguments.cores)))
-        return
-    work = Path(tempfile.mkdtemp(prefix="real-model-"))
-    try:
-        prepare(arguments, work)
-        packs = throughput._mix(arguments, work)
-        sides = _sides(arguments, work, packs)
-        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-        for turn in range(arguments.repeats):
-            for name in sorted(sides, reverse=bool(turn % 2)):
-                with Observed() as seen:
-                    found = sides[name]()
-                runs[name].append(found | seen.figures())
-                print(f"{turn + 1}/{arguments.repeats} {name:7} {runs[name][-1]}", flush=True)
-        print(json.dumps(_summary(arguments, runs)))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+SIDES: dict[str, Callable[[argparse.Namespace], Run]] = {"ours": _ours, "limit": _limit}
 
 
-def _sides(
-    arguments: argparse.Namespace, work: Path, packs: int
-) -> dict[str, Callable[[], dict[str, Any]]]:
-    alone = [
-        throughput.sys.executable, __file__, "--side", "limit", "--work", str(work),
-        "--max-length", str(arguments.max_length), "--cores", str(arguments.cores),
-        "--model", "", "--downstream", "", "--corpus", "",
-    ]  # fmt: skip
-    sides: dict[str, Callable[[], dict[str, Any]]] = {
-        "ours": lambda: throughput._run_ours(arguments, work, arguments.cores),
-        "limit": lambda: throughput._last_line(alone),
-    }
-    if arguments.trl:
-        micro = 4
-        sides["packed"] = lambda: throughput._run_trl(arguments, work, "packed", 1, packs)
-        sides["padded"] = lambda: throughput._run_trl(
-            arguments, work, "padded", micro, throughput.BATCH // micro
-        )
-    return sides
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="folder or hub id")
-    parser.add_argument("--downstream", required=True, help="file of rows with answers")
-    parser.add_argument("--corpus", required=True, help="file of diverse rows with answers")
-    parser.add_argument("--trl", help="python of the environment with TRL")
-    parser.add_argument("--max-length", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=4, help="in all")
-    parser.add_argument("--warmup-steps", type=int, default=1, help="of them, not counted")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cores", type=int, default=os.cpu_count())
-    parser.add_argument("--side", choices=["limit"], help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.set_defaults(gpu=False, packs=1, profile=0, shape=None)
-    return parser
-
-
-def _summary(
-    arguments: argparse.Namespace, runs: dict[str, list[dict[str, Any]]]
-) -> dict[str, Any]:
+def _summary(arguments: argparse.Namespace, runs: dict[str, list[Run]]) -> dict[str, Any]:
     def median(side: str, key: str) -> float:
         return float(statistics.median(run[key] for run in runs[side]))
 
-    speed = {side: median(side, "tokens_per_second") for side in runs}
     found: dict[str, Any] = {
         "benchmark": "real_model",
         "date": datetime.now(UTC).date().isoformat(),
         "device": f"CPU, {arguments.cores} cores",
-        "model": Path(arguments.model).name,
+        "recipe": Path(arguments.recipe).stem,
         "repeats": arguments.repeats,
-        "share_of_limit": round(speed["ours"] / speed["limit"], 3),
-        "tokens_per_second": speed,
-        "cores_busy": {side: median(side, "cores_busy") for side in runs},
-        "peak_gib": {side: median(side, "peak_gib") for side in runs},
     }
-    for side in ("packed", "padded"):
-        if side in runs:
-            found[f"ratio_{side}"] = round(speed["ours"] / speed[side], 3)
+    if "ours" in runs:
+        trained = [side for side in runs if side not in synthesis.SIDES]
+        speed = {side: median(side, "tokens_per_second") for side in trained}
+        found["share_of_limit"] = round(speed["ours"] / speed["limit"], 3)
+        found |= {
+            f"ratio_{side}": round(speed["ours"] / speed[side], 3)
+            for side in trained
+            if side not in ("ours", "limit")
+        }
+        found["tokens_per_second"] = speed
+        found["supervised"] = round(
+            median("ours", "supervised_tokens_per_second") / speed["ours"], 3
+        )
+    if "stage" in runs:
+        whole = {
+            side: statistics.median(run["tokens"] / run["whole_seconds"] for run in runs[side])
+            for side in synthesis.SIDES
+        }
+        rates = {side: median(side, "rate") for side in synthesis.SIDES}
+        found["synthesis_ratio"] = round(rates["stage"] / rates["bare"], 3)
+        found["synthesis_ratio_whole"] = round(whole["stage"] / whole["bare"], 3)
+        found["generated_tokens_per_second"] = rates
+        found["answers"] = {side: runs[side][0]["rows"] for side in synthesis.SIDES}
+        found["generated_tokens"] = {side: runs[side][0]["tokens"] for side in synthesis.SIDES}
+    for key in ("cores_busy", "peak_gib", "whole_seconds"):
+        found[key] = {side: median(side, key) for side in runs}
+    if "packed" in runs:
+        found["trl"] = runs["packed"][0]["versions"]
     return found
 
 

@@ -42,10 +42,10 @@ def main() -> None:
         for turn in range(arguments.repeats):
             # The order changes from turn to turn, so that neither side is always the warm one.
             for side in sorted(SIDES, reverse=bool(turn % 2)):
-                runs[side].append(_in_process(side, work))
+                runs[side].append(in_process(side, work))
                 print(f"{turn + 1}/{arguments.repeats} {side:5} {runs[side][-1]}", flush=True)
         if arguments.again:
-            again = _in_process("stage", work, "--keep-cache")
+            again = in_process("stage", work, "--keep-cache")
             print(f"again: {again}", flush=True)
             runs["again"] = [again]
         _summary(arguments, runs)
@@ -113,7 +113,7 @@ def _stage(work: Path, name: str) -> StageRun:
     return StageRun(_config(work), root, root / name, {"ingest": ingest})
 
 
-def _in_process(side: str, work: Path, *options: str) -> dict[str, Any]:
+def in_process(side: str, work: Path, *options: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--side", side, "--work", str(work), *options]
     with open(work / "log.txt", "a") as log:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True, check=False)

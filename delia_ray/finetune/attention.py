@@ -61,12 +61,14 @@ def varlen(
     parts, precision = [], query.dtype
     if _better_in_fp32(query, borders):
         query, key, value = query.float(), key.float(), value.float()
-    for begin, end in itertools.pairwise(borders):
-        q, k, v = (x[:, :, begin:end] for x in (query, key, value))
+    lengths = [end - begin for begin, end in itertools.pairwise(borders)]
+    # Not slices: the gradient of each would be as large as the whole.
+    apart = (torch.split(x, lengths, 2) for x in (query, key, value))
+    for length, q, k, v in zip(lengths, *apart, strict=True):
         if written:
             parts.append(_written(q, k, v, scaling, sliding_window, softcap, s_aux))
             continue
-        band = _band(end - begin, sliding_window, q.device)
+        band = _band(length, sliding_window, q.device)
         parts.append(
             scaled_dot_product_attention(
                 q, k, v, band, dropout, is_causal=band is None, scale=scaling,

@@ -22,6 +22,7 @@ from delia_ray.config import Finetune
 from delia_ray.errors import UserError
 from delia_ray.finetune.attention import attention
 from delia_ray.finetune.dropout import quicken
+from delia_ray.finetune.fused import fuse
 from delia_ray.finetune.lora_layers import find_layers
 from delia_ray.finetune.token_layers import lighten
 from delia_ray.models import load_tokenizer, locate_adapter
@@ -76,7 +77,7 @@ def attach(
     names = [_name(model, module) for module in modules[: len(sides(model))]]
     indices = dict.fromkeys(names, rows) if rows else None
     if settings.adapter is not None:
-        return _go_on(model, settings.adapter, indices)
+        return _quick(_go_on(model, settings.adapter, indices), settings)
     lora = settings.lora
     config = LoraConfig(
         task_type="CAUSAL_LM",
@@ -87,12 +88,14 @@ def attach(
         target_modules=find_layers(model, lora.target_modules),
         trainable_token_indices=indices,
     )
-    return _quick(get_peft_model(model, config))
+    return _quick(get_peft_model(model, config), settings)
 
 
-def _quick(tuned: Any) -> Any:
+def _quick(tuned: Any, settings: Finetune) -> Any:
     quicken(tuned)
     lighten(tuned)
+    if settings.zero != 3:
+        fuse(tuned)
     return tuned
 
 
@@ -138,7 +141,7 @@ def _go_on(model: Any, adapter: str, indices: dict[str, list[int]] | None) -> An
             f"finetune.adapter={adapter} does not fit the model ({wrong}); is `model` the one that "
             "it was trained on?"
         )
-    return _quick(tuned)
+    return tuned
 
 
 def _within(rows: dict[str, list[int]], declared: dict[str, list[int]]) -> bool:

@@ -89,7 +89,7 @@ def run(stage: StageRun) -> Outcome:
     return Outcome(counts, told, notes=_chosen(stage, arms))
 
 
-STAGE = Stage("finetune", version=4, needs={"mix": ()}, settings=settings, run=run)
+STAGE = Stage("finetune", version=5, needs={"mix": ()}, settings=settings, run=run)
 
 
 def _chosen(stage: StageRun, arms: list[str]) -> list[str]:
