@@ -51,7 +51,10 @@ def main() -> None:
         return
     work = Path(tempfile.mkdtemp(prefix="real-model-"))
     try:
-        _prepare(arguments, work)
+        command = [sys.executable, __file__, "--work", str(work), "--side", "prepare"]
+        training.last_line([*command, *sys.argv[1:]])
+        for key, value in json.loads((work / "prepared.json").read_text()).items():
+            setattr(arguments, key, value)
         sides = _sides(arguments, work)
         runs: dict[str, list[Run]] = {name: [] for name in sides}
         for turn in range(arguments.repeats):
@@ -83,37 +86,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _prepare(arguments: argparse.Namespace, work: Path) -> None:
+def _prepare(arguments: argparse.Namespace) -> Run:
     """Answer and mix the recipe's rows, and write the mix for TRL."""
     from delia_ray import pipeline
     from delia_ray.config import load_config
     from delia_ray.models import locate
 
+    work = arguments.work
     model = [] if arguments.model is None else [f"model={Path(arguments.model).resolve()}"]
     os.chdir(ROOT)  # a recipe's paths are those of the checkout
-    arms = "arms={delia: {reworded: false}}"
     config = load_config(
         [arguments.recipe],
         [
-            f"name={NAME}", f"storage={work}", arms, "evaluate.suites=[]", "evaluate.summary=[]",
-            f"finetune.steps={arguments.steps}", "finetune.checkpoint_every=1000000",
-            "finetune.trackers=[]", *model,
+            f"name={NAME}", f"storage={work}", "arms={delia: {reworded: false}}",
+            "evaluate.suites=[]", "evaluate.summary=[]", f"finetune.steps={arguments.steps}",
+            "finetune.checkpoint_every=1000000", "finetune.trackers=[]", *model,
         ],
     )  # fmt: skip
     (work / "config.json").write_text(config.model_dump_json())
     (work / "model").symlink_to(locate(config.model))
     until = "ingest" if arguments.only == "synthesis" else "mix"
     pipeline.run(config, until=until)
-    plan = pipeline.plan(config)
+    plan, length, packs = pipeline.plan(config), config.mix.max_length, 0
     (work / "ingest").write_text(plan.folder("ingest").url)
-    arguments.max_length = config.mix.max_length
     if until == "mix":
         (work / "mix").write_text(plan.folder("mix").url)
-        packs = training.write_rows(
-            plan.folder("mix"), work / "rows.parquet", config.mix.max_length
-        )
-        arguments.packs, arguments.rows = packs, config.finetune.batch_size
-        arguments.micro = config.finetune.micro_batch_size
+        packs = training.write_rows(plan.folder("mix"), work / "rows.parquet", length)
+    own = config.finetune
+    facts = {"max_length": length, "packs": packs, "rows": own.batch_size}
+    (work / "prepared.json").write_text(json.dumps(facts | {"micro": own.micro_batch_size}))
+    return facts
 
 
 def _sides(arguments: argparse.Namespace, work: Path) -> dict[str, Callable[[], Run]]:
@@ -193,7 +195,9 @@ def _limit(arguments: argparse.Namespace, seconds: float = 10.0) -> Run:
     return {"side": "limit", "seconds": round(took, 2), "tokens_per_second": round(made / took, 1)}
 
 
-SIDES: dict[str, Callable[[argparse.Namespace], Run]] = {"ours": _ours, "limit": _limit}
+SIDES: dict[str, Callable[[argparse.Namespace], Run]] = {
+    "prepare": _prepare, "ours": _ours, "limit": _limit,
+}  # fmt: skip
 
 
 def _summary(arguments: argparse.Namespace, runs: dict[str, list[Run]]) -> dict[str, Any]:
