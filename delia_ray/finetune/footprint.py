@@ -22,13 +22,14 @@ from delia_ray.finetune.batches import IGNORED, Micro
 from delia_ray.finetune.engine import dtype
 from delia_ray.finetune.layout import STAND_INS, Layout
 from delia_ray.finetune.model import attach
-from delia_ray.finetune.objective import AT_ONCE, Objective, run
+from delia_ray.finetune.objective import AT_ONCE, Objective, at_once, run
 from delia_ray.finetune.small import WINDOWS, few_layers, one_thread, size
 
 PROCESS = 0.75 * 2**30
 """Bytes of a worker that has imported everything, and no model; not on a GPU."""
-_LOGIT = 16
-"""Bytes for each logit that is held at once: in two precisions, its softmax and its gradients."""
+_LOGIT, _TRAINED_LOGIT = 8, 16
+"""Bytes for each logit that is held at once: in two precisions; and, where ``head_loss`` cannot
+take the head, its softmax and its gradients too."""
 _PIECES = 1.25
 """What is kept comes and goes in pieces, between which memory is lost."""
 _TOKENS, _VOCABULARY = 64, 512
@@ -46,13 +47,15 @@ class Footprint:
     """Kept of each token of a pass."""
     per_square: float
     """Kept for each pair of tokens of a pack, where the attention kernel writes its scores out."""
-    vocabulary: int
-    """Tokens that the model knows: logits for each that is supervised."""
+    logits: int
+    """Most for the loss, however many tokens are supervised."""
+    per_supervised: int
+    """For the loss of each token, up to that."""
 
     def of(self, packs: int, tokens: int) -> int:
         """At the height of a pass of so many packs of ``tokens`` tokens."""
         kept = packs * tokens * (self.per_token + tokens * self.per_square)
-        logits = _LOGIT * min(AT_ONCE, packs * tokens * self.vocabulary)
+        logits = min(self.logits, packs * tokens * self.per_supervised)
         return int(self.fixed + kept * _PIECES + logits)
 
 
@@ -89,16 +92,25 @@ def _count(
     weights = size(config)
     trained = weights if settings.method == "full" else int(trained * depth)
     each = precision.itemsize
-    process = 0 if torch.cuda.is_available() else PROCESS
     # Gradients and DeepSpeed's bucket of them; values and two moments in fp32, spread by ZeRO.
     state = trained * (2 * each + 12 / workers)
-    # PEFT puts the trained rows into a copy of the matrix, on both sides, and takes its gradient.
-    rows = 3 * text.vocab_size * text.hidden_size * each if tokens else 0
+    # PEFT puts trained rows into a copy of the matrix, on both sides, and takes its gradient; and
+    # logits are kept, where ``token_layers`` and ``head_loss`` leave it to others.
+    others = settings.method == "full" or settings.zero == 3
+    rows = 3 * text.vocab_size * text.hidden_size * each if tokens and others else 0
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    logit = _TRAINED_LOGIT if others else _LOGIT
     return Footprint(
-        fixed=int(process + weights * _BYTES.get(quantize, each) + state + rows),
+        fixed=int(
+            (0 if device.type == "cuda" else PROCESS)
+            + weights * _BYTES.get(quantize, each)
+            + state
+            + rows
+        ),
         per_token=depth * (one / _TOKENS - square * _TOKENS),
         per_square=depth * square,
-        vocabulary=text.vocab_size,
+        logits=logit * (AT_ONCE if others else at_once(device)),
+        per_supervised=logit * text.vocab_size,
     )
 
 

@@ -24,26 +24,33 @@ class TokenRows(TrainableTokensLayer):  # type: ignore[misc]
     ) -> torch.Tensor:
         """As the parent does, and by the parent where the matrix is not simply there: with no
         adapter or several, merged, spread by ZeRO-3, or while it is compiled."""
-        base, names = self.base_layer, list(active_adapters or [])
-        own = isinstance(base, torch.nn.Embedding | torch.nn.Linear) and not (
-            self.disable_adapters or self.merged or len(names) != 1
-            or hasattr(base.weight, "ds_id") or torch.compiler.is_compiling()
-        )  # fmt: skip
-        if not own:
+        base, own = self.base_layer, self.in_place(active_adapters)
+        if own is None:
             if self.written is not None:
                 self._write(self.trainable_tokens_original[self.written])
                 self.written = None
             found: torch.Tensor = super().forward_adapters(x, active_adapters, *args, **kwargs)
             return found
-        rows = self.trainable_tokens_delta[names[0]]
-        self.written = names[0]
-        index = self._write(rows)
+        rows, index = own
         if isinstance(base, torch.nn.Linear):
             said: torch.Tensor = _Head.apply(x, base.weight, base.bias, rows, index)  # type: ignore[no-untyped-call]
             return said
         looked_up: torch.Tensor = _LookUp.apply(x, base.weight, rows, index)  # type: ignore[no-untyped-call]
         scale = self._get_embed_scale()
         return looked_up if scale is None else looked_up * scale.to(looked_up.dtype)
+
+    def in_place(self, active_adapters: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """(the trained rows, (k,) where they now stand in the matrix); None where the parent has
+        to compute."""
+        base, names = self.base_layer, list(active_adapters or [])
+        known = isinstance(base, torch.nn.Embedding | torch.nn.Linear)
+        if not known or self.disable_adapters or self.merged or len(names) != 1:
+            return None
+        if hasattr(base.weight, "ds_id") or torch.compiler.is_compiling():
+            return None
+        self.written = names[0]
+        rows: torch.Tensor = self.trainable_tokens_delta[self.written]
+        return rows, self._write(rows)
 
     @torch.no_grad()
     def _write(self, rows: torch.Tensor) -> torch.Tensor:
