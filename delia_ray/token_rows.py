@@ -4,7 +4,7 @@ The paper's public code re-initialises the embedding's padding rows instead of t
 and trains the whole matrix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from delia_ray.models import load_tokenizer
 from delia_ray.records import digest
 
 PAD_TO = 64  # rows of an embedding that has to grow; a multiple that GPUs like
+_AT_ONCE = 64
+"""Columns of a matrix that are looked at."""
 NOISE = 0.1
 """Of ``description_noise``, in standard deviations of the existing rows."""
 
@@ -37,10 +39,18 @@ def grow(model: Any, tokenizer: Any) -> None:
     model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=PAD_TO, mean_resizing=False)
     with torch.no_grad():
         for side in sides(model):
-            side[old:] = side[:old].float().mean(0).to(side.dtype)
+            side[old:] = torch.cat([b.mean(0) for b in _columns(side[:old])]).to(side.dtype)
         for name, table in _tables(model).items():
             rows = before.get(name, table.num_embeddings)
             table.weight[rows:] = table.weight[:rows].float().mean(0).to(table.weight.dtype)
+
+
+def _columns(matrix: torch.Tensor, rows: list[int] | None = None) -> Iterator[torch.Tensor]:
+    """``matrix`` (or some of its rows) in fp32, some columns at a time: a whole copy would be
+    among the largest things in memory."""
+    for begin in range(0, matrix.shape[1], _AT_ONCE):
+        part = matrix[:, begin : begin + _AT_ONCE]
+        yield (part if rows is None else part[rows]).float()
 
 
 def _tables(model: Any) -> dict[str, torch.nn.Embedding]:
@@ -79,9 +89,10 @@ def initialise_rows(
         draw = torch.Generator().manual_seed(int(digest([seed, token], 12), 16))
         for weight in sides(model):
             with torch.no_grad():
-                rows = weight[old].float()
-                value = weight[words].float().mean(0) if described else rows.mean(0)
+                both = [(part.mean(0), part.std(0)) for part in _columns(weight, old)]
+                mean, deviation = (torch.cat(parts) for parts in zip(*both, strict=True))
+                value = weight[words].float().mean(0) if described else mean
                 if how in ("random", "description_noise"):
-                    spread = rows.std(0) * (1.0 if how == "random" else NOISE)
-                    value = value + spread * torch.randn(rows.shape[1], generator=draw)
+                    spread = deviation * (1.0 if how == "random" else NOISE)
+                    value = value + spread * torch.randn(len(mean), generator=draw)
                 weight[tokenizer.convert_tokens_to_ids(token)] = value.to(weight.dtype)

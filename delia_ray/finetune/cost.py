@@ -1,5 +1,7 @@
 """What a step costs: floating-point operations, memory."""
 
+import contextlib
+import ctypes
 import resource
 from typing import Any
 
@@ -53,3 +55,10 @@ def memory_gib() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB
+
+
+def give_back() -> None:
+    """Return memory that is free within this process to the system: the C library keeps what the
+    steps took, which may be gigabytes. Where there is no such call, nothing is done."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc's

@@ -30,7 +30,7 @@ PROCESS = 0.75 * 2**30
 _LOGIT, _TRAINED_LOGIT = 8, 16
 """Bytes for each logit that is held at once: in two precisions; and, where ``head_loss`` cannot
 take the head, its softmax and its gradients too."""
-_PIECES = 1.25
+_PIECES = 1.4
 """What is kept comes and goes in pieces, between which memory is lost."""
 _TOKENS, _VOCABULARY = 64, 512
 _BYTES = {"8bit": 1.0, "4bit": 0.6}
@@ -98,6 +98,8 @@ def _count(
     # logits are kept, where ``token_layers`` and ``head_loss`` leave it to others.
     others = settings.method == "full" or settings.zero == 3
     rows = 3 * text.vocab_size * text.hidden_size * each if tokens and others else 0
+    # For new tokens the matrices are laid down anew, as large as before.
+    rows += 2 * text.vocab_size * text.hidden_size * each if tokens else 0
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     logit = _TRAINED_LOGIT if others else _LOGIT
     return Footprint(

@@ -13,7 +13,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.finetune.attention import FLAT, attention
 from delia_ray.finetune.batches import Steps
 from delia_ray.finetune.checkpoints import Checkpoints
-from delia_ray.finetune.cost import Cost, memory_gib, peak
+from delia_ray.finetune.cost import Cost, give_back, memory_gib, peak
 from delia_ray.finetune.deaths import refused
 from delia_ray.finetune.engine import dtype, make_engine
 from delia_ray.finetune.job import Job
@@ -267,6 +267,7 @@ class Training:
         for tracker in self.trackers:
             tracker.close()
         self.checkpoints.settle()
+        give_back()  # merging needs room, too
         self.leave(self.arm)
         if self.rank == 0:
             (self.job.out / self.arm).write_table(CURVE, conform(self.curve, METRIC_POINT))

@@ -158,8 +158,8 @@ def _kept(objective: Objective, length: int, documents: int, flat: bool) -> int:
 
 def test_the_arithmetic_of_a_step(make_model, tmp_path: Path) -> None:
     own = Footprint(fixed=10, per_token=4.0, per_square=1.0, logits=800, per_supervised=48)
-    assert own.of(2, 8) == 10 + int(1.25 * 2 * 8 * (4 + 8)) + 48 * 2 * 8
-    assert own.of(4, 8) == 10 + int(1.25 * 4 * 8 * (4 + 8)) + 800
+    assert own.of(2, 8) == 10 + int(1.4 * 2 * 8 * (4 + 8)) + 48 * 2 * 8
+    assert own.of(4, 8) == 10 + int(1.4 * 4 * 8 * (4 + 8)) + 800
     path = str(make_model(tmp_path / "base", hidden=64))
     layout = find_layout(path, "auto")
     numbers = sum(p.numel() for p in load_causal(path).parameters())
