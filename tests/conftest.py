@@ -87,7 +87,7 @@ def make_model() -> Callable[..., Path]:
 
 LONG = (
     "test_end_to_end", "sweep/test_ray", "cluster/test_real_cluster", "synthesize/test_chaos",
-    "test_token_life", "test_resume", "finetune/test_stage",
+    "test_token_life", "test_resume", "finetune/test_stage", "test_real_models",
 )  # fmt: skip
 """Files that take minutes, the longest first."""
 
