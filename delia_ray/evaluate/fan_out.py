@@ -1,5 +1,6 @@
 """The stage's Ray tasks: answers, scores and looks into the models, each kept when it is done."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -9,6 +10,7 @@ from delia_ray.artifacts import Folder
 from delia_ray.chats.thoughts import Thoughts
 from delia_ray.config import RunConfig, Suite
 from delia_ray.engines import Completion, Request, resolve
+from delia_ray.engines.sizes import cores
 from delia_ray.evaluate.answering import Share, Took, answer, cut, lanes
 from delia_ray.evaluate.asking import Asked, Asking, Rows, key_of
 from delia_ray.evaluate.examining import Subject, examine, prompts_with
@@ -54,7 +56,9 @@ def _answer_shares(
     stage: StageRun, engine: Any, shares: Sequence[Share], cpus: int
 ) -> tuple[Answers, dict[str, list[Took]]]:
     gpu, progress = runtime.has_gpu(), stage.progress
+    side_by_side = 1 if gpu or stage.here else lanes(len(shares), cpus)
     at_once = 1 if gpu else lanes(len(shares), cpus) / cpus
+    engine = beside_others(engine, side_by_side)
     kept = stage.out / PARTS / "answers"
     gpus = (1 if engine.type == "transformers" else _parallel(engine.kwargs)) if gpu else 0
     parts = {
@@ -91,6 +95,20 @@ def _answer_shares(
 
 def _answer(engine: Any, share: Share, kept: Folder) -> dict[str, Any]:
     return asdict(answer(engine, share, kept))
+
+
+def beside_others(engine: Any, others: int) -> Any:
+    """The engine where so many answer at once on CPUs: with its part of cores and memory.
+
+    Each would take the whole machine: threads that wait for each other, and caches that together
+    are more than its memory.
+    """
+    if others == 1 or engine.type != "vllm":
+        return engine
+    cluster, node = runtime.cpus_of_cluster()
+    on_a_node = max(1, math.ceil(others * node / cluster))
+    threads = engine.cpus or cores(cluster, node, others).threads
+    return engine.model_copy(update={"cpus": threads, "replicas": on_a_node})
 
 
 def _shares(

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from delia_ray.artifacts import open_storage
-from delia_ray.config import TransformersEngine
+from delia_ray.config import TransformersEngine, VllmEngine
 from delia_ray.engines import Request
 from delia_ray.evaluate.answering import Share, answer, cut, lanes
+from delia_ray.evaluate.fan_out import beside_others
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,13 @@ def test_only_missing_chunks_are_answered(tmp_path: Path, make_model: Callable[.
     nothing = answer(engine, share, open_storage(str(whole)))
     assert (nothing.prompts, nothing.loading) == (0, 0.0)
     assert {p.name: p.read_bytes() for p in whole.iterdir()} == before
+
+
+@pytest.mark.ray
+def test_engines_that_answer_at_once_share_cores_and_memory(ray_local: None) -> None:
+    vllm, plain = VllmEngine(), TransformersEngine()
+    assert beside_others(vllm, 1) is vllm
+    assert beside_others(plain, 3) is plain
+    shared = beside_others(vllm, 3)  # of two CPUs
+    assert (shared.cpus, shared.replicas) == (1, 3)
+    assert beside_others(VllmEngine(cpus=2), 3).cpus == 2
