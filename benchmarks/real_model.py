@@ -90,7 +90,6 @@ def _prepare(arguments: argparse.Namespace) -> Run:
     """Answer and mix the recipe's rows, and write the mix for TRL."""
     from delia_ray import pipeline
     from delia_ray.config import load_config
-    from delia_ray.models import locate
 
     work = arguments.work
     model = [] if arguments.model is None else [f"model={Path(arguments.model).resolve()}"]
@@ -104,7 +103,7 @@ def _prepare(arguments: argparse.Namespace) -> Run:
         ],
     )  # fmt: skip
     (work / "config.json").write_text(config.model_dump_json())
-    (work / "model").symlink_to(locate(config.model))
+    _write_model(config, work / "model")
     until = "ingest" if arguments.only == "synthesis" else "mix"
     pipeline.run(config, until=until)
     plan, length, packs = pipeline.plan(config), config.mix.max_length, 0
@@ -116,6 +115,21 @@ def _prepare(arguments: argparse.Namespace) -> Run:
     facts = {"max_length": length, "packs": packs, "rows": own.batch_size}
     (work / "prepared.json").write_text(json.dumps(facts | {"micro": own.micro_batch_size}))
     return facts
+
+
+def _write_model(config: Any, path: Path) -> None:
+    """The base model with the recipe's special tokens, whose rows TRL leaves as they are."""
+    from delia_ray.finetune.engine import dtype
+    from delia_ray.finetune.model import load_base
+    from delia_ray.models import locate
+    from delia_ray.token_rows import initialise_rows
+
+    source, tokens = locate(config.model), config.downstream.special_tokens
+    model, tokenizer = load_base(source, tokens, dtype(config.finetune.precision))
+    how = config.finetune.token_init
+    initialise_rows(model, source, tokenizer, tokens, how, config.order_seed)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
 
 
 def _sides(arguments: argparse.Namespace, work: Path) -> dict[str, Callable[[], Run]]:
