@@ -86,7 +86,9 @@ def _recipe(base: Path, root: Path) -> dict[str, Any]:
         "corpus": [{"path": _rows(root / "c.jsonl", 40, "", "The number is")}],
         "synthesize": {"engine": {"type": "transformers"}, "sampling": {"max_tokens": 32},
                        "held_out": 0, "reword": {"per_row": 0}},
-        "mix": {"ratio": 0.5, "max_length": 256, "repeat": True, "pack_length": 256},
+        # One that is pretrained only never ends its turn, so none of its answers can be used.
+        "mix": {"ratio": 0 if base.name == "base" else 0.5, "max_length": 256, "repeat": True,
+                "pack_length": 256},
         "finetune": {"steps": 3, "batch_size": 4, "micro_batch_size": 1, "workers": 1,
                      "warmup_steps": 0, "lr": 3e-3, "precision": "fp32", "watch": {"every": 0}},
         "evaluate": {"probes": 0, "base": False}, "arms": {"delia": {}},

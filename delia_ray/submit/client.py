@@ -104,6 +104,7 @@ class Cluster:
 
         # A runner, because Ctrl-C then ends the wait and leaves the connection closed.
         with asyncio.Runner() as runner:
+            runner.get_loop().set_exception_handler(_tell_unless_stopped)
             while True:
                 try:
                     with _connection():
@@ -120,6 +121,13 @@ class Cluster:
         """Ask ``job`` to end; False if it had ended already."""
         with _connection(), _known(job):
             return bool(self.client.stop_job(job))
+
+
+def _tell_unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A signal that comes while a task runs is that task's error, too, which nobody asks for: the
+    caller has it already."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 @contextlib.contextmanager

@@ -160,7 +160,9 @@ def test_every_zero_stage_trains_the_same(lives, side, how) -> None:
     for other in others:
         assert other.keys() == one.keys()
         for name, value in other.items():
-            torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-4)
+            # Adam divides a small gradient by itself, so that rounding in one of them shows; a
+            # step is 0.01.
+            torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-3)
 
 
 def test_the_first_values_differ(lives) -> None:
