@@ -52,7 +52,7 @@ class Scorer:
         state = np.zeros((len(ids), self.hidden), np.float32)
         tokens = [np.asarray(one, np.int64) for one in ids]
         counted = [np.asarray(one, bool) for one in supervised]
-        for own in _batches([len(one) for one in tokens], self.tokens_at_once):
+        for own in batches([len(one) for one in tokens], self.tokens_at_once):
             batch = [tokens[i] for i in own], [counted[i] for i in own]
             loss[own], state[own] = self._forward(*batch)
         return Scored(loss, state)
@@ -89,7 +89,7 @@ class Scorer:
         return loss.cpu().numpy(), state.cpu().numpy()
 
 
-def _batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
+def batches(lengths: list[int], tokens: int) -> Iterator[list[int]]:
     """Rows of like length, of up to ``tokens`` with padding for one forward pass; at least one."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

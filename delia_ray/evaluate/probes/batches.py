@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from delia_ray import scoring
+
 _TOKENS = 4096
 """In one pass at most."""
 _LOGITS = 2**28
@@ -27,14 +29,7 @@ class Row(NamedTuple):
 def batches(model: Any, lengths: Sequence[int]) -> Iterator[list[int]]:
     """Numbers of rows for one pass each, the longest first; every row is in one of them."""
     limit = min(_TOKENS, _LOGITS // int(model.config.get_text_config().vocab_size))
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > limit:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+    return scoring.batches(list(lengths), limit)
 
 
 def padded(rows: Sequence[Sequence[int]], device: Any) -> dict[str, Any]:
